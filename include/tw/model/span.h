@@ -1,0 +1,123 @@
+/* What the scan of one request yields: views over the request's bytes.
+ *
+ * A view borrows everything from the body it was scanned from, so it lives exactly as long as the
+ * ticket that holds the body. `wire` fills ids to slots; `rules` fills the mask words and the
+ * resource's leaf words; `metrics` fills series; `buffer` fills log_ref; nobody else writes there.
+ * One thread at a time: the receiving worker until the commit, then each owner only reads (it keeps
+ * log_ref in tables of its own). */
+#ifndef TW_MODEL_SPAN_H
+#define TW_MODEL_SPAN_H
+
+#include "tw/base/arena.h"
+#include "tw/model/value.h"
+
+#define TW_MASK_WORDS                                                                              \
+	2u /* spanset bits of a span: 128; the rule compiler says when a file needs more */
+#define TW_LEAF_WORDS 8u /* predicate bits of a resource: 512 */
+
+struct tw_id128 {
+	uint64_t hi, lo; /* the id's bytes 0–7 and 8–15, big endian */
+};
+static inline bool tw_id_eq(struct tw_id128 a, struct tw_id128 b)
+{
+	return ((a.hi ^ b.hi) | (a.lo ^ b.lo)) == 0;
+}
+
+enum tw_kind { /* Span.SpanKind */
+	       TW_KIND_UNSPECIFIED,
+	       TW_KIND_INTERNAL,
+	       TW_KIND_SERVER,
+	       TW_KIND_CLIENT,
+	       TW_KIND_PRODUCER,
+	       TW_KIND_CONSUMER,
+	       TW_KIND_COUNT
+};
+enum tw_status { /* Status.StatusCode */
+	         TW_STATUS_UNSET,
+	         TW_STATUS_OK,
+	         TW_STATUS_ERROR,
+	         TW_STATUS_COUNT
+};
+
+struct tw_resource {          /* one ResourceSpans */
+	struct tw_slice head; /* its fields other than scope_spans, as wire bytes with their tags */
+	uint64_t hash;        /* keyed hash of head */
+	uint64_t slots_set;   /* bit k: slots[k] is valid */
+	struct tw_value *slots; /* indexed by slot, as far as slots_set goes; NULL when it is 0 */
+	uint64_t leaf[TW_LEAF_WORDS]; /* rules: predicate bits that depend on the resource alone */
+};
+
+struct tw_scope {             /* one ScopeSpans */
+	struct tw_slice head; /* its fields other than spans, as wire bytes with their tags */
+	struct tw_slice name, version;
+	uint64_t hash;     /* keyed hash of head, chained with the resource's */
+	uint32_t resource; /* index */
+};
+
+enum {
+	TW_SPAN_ROOT = 1,   /* no parent id */
+	TW_SPAN_RANDOM = 2, /* W3C flags bit 0x02: the id's last 7 bytes are random */
+};
+
+struct tw_span {
+	struct tw_id128 trace_id;
+	uint64_t span_id, parent_id; /* big endian loads; parent 0: root */
+	uint64_t start_ns;           /* unix time as sent */
+	uint64_t duration_ns;        /* end − start; 0 when end < start */
+	const uint8_t *bytes;        /* the Span message's payload, as sent */
+	const uint8_t *name;
+	/* one cache line */
+	uint32_t bytes_n, name_n;
+	uint32_t scope;     /* index */
+	uint32_t series;    /* metrics: the RED series */
+	uint64_t hash;      /* keyed hash of trace_id: owner, table slot, verdict */
+	uint64_t slots_set; /* bit k: slots[k] is valid */
+	struct tw_value
+	    *slots; /* indexed by slot; entries not in slots_set do not exist; NULL when it is 0 */
+	const uint8_t *tracestate;
+	uint32_t tracestate_n;
+	uint32_t w3c_flags;
+	uint64_t mask[TW_MASK_WORDS]; /* rules: spanset bits */
+	const uint8_t *status_message;
+	uint32_t status_message_n;
+	uint8_t kind,
+	    status; /* enum tw_kind (unknown → UNSPECIFIED), enum tw_status (unknown → UNSET) */
+	uint8_t flags;
+	uint8_t pad;
+};
+
+/* Why single spans of a request were not admitted; reported as partial success. */
+enum tw_reject {
+	TW_REJECT_TRACE_ID, /* zero, or not 16 bytes */
+	TW_REJECT_SPAN_ID,  /* zero, or not 8 bytes */
+	TW_REJECT_UTF8,     /* a string field is not UTF-8 */
+	TW_REJECT_CHILDREN, /* more than TW_SPAN_CHILDREN_MAX attributes, events or links */
+	TW_REJECT_SIZE,     /* larger than TW_SPAN_BYTES_MAX */
+	TW_REJECT_COUNT
+};
+extern const char
+    *const tw_reject_names[TW_REJECT_COUNT]; /* "invalid_trace_id", … as metric labels */
+
+struct tw_request { /* pooled: arrays keep their memory from request to request */
+	struct tw_span *spans;
+	struct tw_resource *resources;
+	struct tw_scope *scopes;
+	struct tw_value *values; /* backs the slots of spans and resources */
+	uint32_t span_count, span_cap;
+	uint32_t resource_count, resource_cap;
+	uint32_t scope_count, scope_cap;
+	size_t value_count, value_cap;
+	uint32_t rejected[TW_REJECT_COUNT];
+	char reject_text[160]; /* the first rejected span: field and offset */
+	struct tw_arena arena; /* cold pieces that are not contiguous in the body */
+};
+void tw_request_init(struct tw_request *r);
+void tw_request_deinit(struct tw_request *r);
+void tw_request_reset(struct tw_request *r); /* empties; gives memory back past 4 MiB */
+uint32_t tw_request_rejected(const struct tw_request *r); /* spans */
+/* Room for so many more rows. Arrays may move; slots pointers of the rows in use move with them.
+ * false: no memory. */
+bool tw_request_room(struct tw_request *r, uint32_t spans, uint32_t resources, uint32_t scopes);
+bool tw_request_room_values(struct tw_request *r, size_t values);
+
+#endif

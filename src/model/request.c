@@ -1,0 +1,116 @@
+/* The arrays of a request: they grow by doubling and keep their memory from request to request. */
+#include "tw/base/mem.h"
+#include "tw/model/span.h"
+
+#define KEEP_BYTES_MAX ((size_t)4 << 20)
+#define FIRST_ROWS     64u
+
+void tw_request_init(struct tw_request *r)
+{
+	memset(r, 0, sizeof(*r));
+	tw_arena_init(&r->arena, 0);
+}
+
+static void free_arrays(struct tw_request *r)
+{
+	tw_free(r->spans);
+	tw_free(r->resources);
+	tw_free(r->scopes);
+	tw_free(r->values);
+	r->spans = NULL;
+	r->resources = NULL;
+	r->scopes = NULL;
+	r->values = NULL;
+	r->span_cap = r->resource_cap = r->scope_cap = 0;
+	r->value_cap = 0;
+}
+
+void tw_request_deinit(struct tw_request *r)
+{
+	free_arrays(r);
+	tw_arena_deinit(&r->arena);
+	memset(r, 0, sizeof(*r));
+}
+
+void tw_request_reset(struct tw_request *r)
+{
+	size_t held = r->span_cap * sizeof(*r->spans) + r->resource_cap * sizeof(*r->resources) +
+	              r->scope_cap * sizeof(*r->scopes) + r->value_cap * sizeof(*r->values);
+
+	if (held > KEEP_BYTES_MAX)
+		free_arrays(r);
+	r->span_count = r->resource_count = r->scope_count = 0;
+	r->value_count = 0;
+	memset(r->rejected, 0, sizeof(r->rejected));
+	r->reject_text[0] = '\0';
+	tw_arena_reset(&r->arena);
+}
+
+uint32_t tw_request_rejected(const struct tw_request *r)
+{
+	uint32_t n = 0;
+
+	for (int i = 0; i < TW_REJECT_COUNT; i++)
+		n += r->rejected[i];
+	return n;
+}
+
+/* Makes *array hold `need` rows of `size` bytes; false: no memory, nothing changed. */
+static bool grow(void **array, size_t *cap, size_t need, size_t size)
+{
+	size_t rows = *cap ? *cap : FIRST_ROWS;
+	void *p;
+
+	if (need <= *cap)
+		return true;
+	while (rows < need)
+		rows *= 2;
+	p = tw_realloc(*array, rows * size);
+	if (!p)
+		return false;
+	*array = p;
+	*cap = rows;
+	return true;
+}
+
+static bool grow32(void **array, uint32_t *cap, size_t need, size_t size)
+{
+	size_t wide = *cap;
+
+	if (need > UINT32_MAX / 2 || !grow(array, &wide, need, size))
+		return false;
+	*cap = (uint32_t)wide;
+	return true;
+}
+
+bool tw_request_room(struct tw_request *r, uint32_t spans, uint32_t resources, uint32_t scopes)
+{
+	return grow32((void **)&r->spans, &r->span_cap, (size_t)r->span_count + spans,
+	              sizeof(*r->spans)) &&
+	       grow32((void **)&r->resources, &r->resource_cap,
+	              (size_t)r->resource_count + resources, sizeof(*r->resources)) &&
+	       grow32((void **)&r->scopes, &r->scope_cap, (size_t)r->scope_count + scopes,
+	              sizeof(*r->scopes));
+}
+
+bool tw_request_room_values(struct tw_request *r, size_t values)
+{
+	struct tw_value *old = r->values;
+	void *array = old;
+	uintptr_t before = (uintptr_t)old;
+
+	if (!grow(&array, &r->value_cap, r->value_count + values, sizeof(*r->values)))
+		return false;
+	r->values = array;
+	if ((uintptr_t)array == before || !before)
+		return true;
+	for (uint32_t i = 0; i < r->span_count; i++)
+		if (r->spans[i].slots)
+			r->spans[i].slots =
+			    r->values + ((uintptr_t)r->spans[i].slots - before) / sizeof(*old);
+	for (uint32_t i = 0; i < r->resource_count; i++)
+		if (r->resources[i].slots)
+			r->resources[i].slots =
+			    r->values + ((uintptr_t)r->resources[i].slots - before) / sizeof(*old);
+	return true;
+}

@@ -1,0 +1,96 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "tw/base/mem.h"
+#include "tw/model/trace.h"
+
+static void slots_survive_growth(void **state)
+{
+	struct tw_request r;
+
+	(void)state;
+	tw_request_init(&r);
+	for (uint32_t i = 0; i < 1000; i++) {
+		assert_true(tw_request_room(&r, 1, 1, 1));
+		assert_true(tw_request_room_values(&r, 3));
+		r.spans[i].slots = i % 5 ? r.values + r.value_count : NULL;
+		r.values[r.value_count + 2].i = i;
+		r.resources[i].slots = r.spans[i].slots;
+		r.value_count += 3;
+		r.span_count++;
+		r.resource_count++;
+		r.scope_count++;
+	}
+	for (uint32_t i = 0; i < 1000; i++) {
+		if (i % 5 == 0) {
+			assert_null(r.spans[i].slots);
+			continue;
+		}
+		assert_int_equal(r.spans[i].slots[2].i, i);
+		assert_ptr_equal(r.resources[i].slots, r.spans[i].slots);
+	}
+	tw_request_deinit(&r);
+}
+
+static void reset_keeps_a_little_and_gives_back_much(void **state)
+{
+	struct tw_request r;
+
+	(void)state;
+	tw_request_init(&r);
+	assert_true(tw_request_room(&r, 1000, 10, 10));
+	r.span_count = 7;
+	r.rejected[TW_REJECT_UTF8] = 2;
+	r.rejected[TW_REJECT_SIZE] = 3;
+	assert_int_equal(tw_request_rejected(&r), 5);
+	tw_request_reset(&r);
+	assert_int_equal(r.span_count, 0);
+	assert_int_equal(tw_request_rejected(&r), 0);
+	assert_true(r.span_cap >= 1000);
+	assert_true(tw_request_room_values(&r, 300000)); /* over 4 MiB */
+	tw_request_reset(&r);
+	assert_int_equal(r.value_cap, 0);
+	assert_int_equal(r.span_cap, 0);
+	tw_request_deinit(&r);
+}
+
+static void refused_memory_changes_nothing(void **state)
+{
+	struct tw_request r;
+
+	(void)state;
+	tw_request_init(&r);
+	tw_mem_fail_at(1, true);
+	assert_false(tw_request_room(&r, 1, 0, 0));
+	assert_false(tw_request_room_values(&r, 1));
+	tw_mem_fail_at(0, false);
+	assert_int_equal(r.span_cap, 0);
+	assert_true(tw_request_room(&r, 1, 1, 1));
+	tw_request_deinit(&r);
+}
+
+static void every_name_is_there(void **state)
+{
+	(void)state;
+	for (int i = 0; i < TW_REJECT_COUNT; i++)
+		assert_non_null(tw_reject_names[i]);
+	for (int i = 0; i < TW_REASON_COUNT; i++)
+		assert_non_null(tw_reason_names[i]);
+	assert_string_equal(tw_reject_names[TW_REJECT_TRACE_ID], "invalid_trace_id");
+	assert_string_equal(tw_reason_names[TW_REASON_LATE], "late");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(slots_survive_growth),
+	    cmocka_unit_test(reset_keeps_a_little_and_gives_back_much),
+	    cmocka_unit_test(refused_memory_changes_nothing),
+	    cmocka_unit_test(every_name_is_there),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
