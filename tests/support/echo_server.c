@@ -1,6 +1,6 @@
-/* A server that takes every request and throws it away: what net costs by itself, and what h2spec is run against.
- *   echo_server ADDRESS      e.g. 127.0.0.1:4318
- * POST (and HEAD, GET) /v1/traces and / → 200, gRPC → OK with an empty message, else 404. Ends on SIGTERM or SIGINT. */
+/* A server that takes every request and throws it away: what net costs by itself, and what h2spec
+ * is run against. echo_server ADDRESS      e.g. 127.0.0.1:4318 POST (and HEAD, GET) /v1/traces and
+ * / → 200, gRPC → OK with an empty message, else 404. Ends on SIGTERM or SIGINT. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,7 +56,9 @@ static void on_request(void *ctx, struct tw_exchange *x, int early, const struct
 		return;
 	r.status = http_status(early, x->path);
 	r.grpc_status = grpc_status(early);
-	r.body = x->is_grpc ? tw_slice(NULL, 0) : tw_slice_str("ok\n");
+	r.body = x->is_grpc
+	             ? tw_slice(NULL, 0)
+	             : tw_slice_str("taken, and thrown away: this server keeps nothing of it\n");
 	if (early != TW_OK)
 		r.grpc_message = tw_slice_str(err->text);
 	tw_exchange_reply(x, &r);
@@ -85,7 +87,8 @@ int main(int argc, char **argv)
 {
 	static struct echo e;
 	static struct tw_budget bodies;
-	struct tw_server_opts o = {.handler = on_request, .bodies = &bodies, .clock = &tw_clock_real};
+	struct tw_server_opts o = {
+	    .handler = on_request, .bodies = &bodies, .clock = &tw_clock_real};
 	struct tw_error err;
 
 	if (argc != 2) {
