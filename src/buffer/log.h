@@ -1,0 +1,170 @@
+/* A shard's log: segments of entries, one open for appending.
+ *
+ * A segment begins with a header and holds blocks of 8-byte alignment: heads (a resource's or a
+ * scope's bytes, written once a segment) and entries (a digest of 56 bytes and the span's own
+ * bytes). Everything in it refers by offset, so a segment may lie at any address; a link is a
+ * segment's slot and an offset. The entries of a trace form a chain, newest first.
+ *
+ * A closed segment with no live entry goes back to the pool at once. Threads: one owner. */
+#ifndef TW_BUFFER_LOG_H
+#define TW_BUFFER_LOG_H
+
+#include "pool.h"
+#include "record.h"
+
+#define TW_SEGMENT_MAGIC 0x67735774u /* "tWsg" */
+#define TW_LOG_BUCKETS   16u
+#define TW_LOG_DEAD_MAX  32u
+
+struct tw_segment_header {
+	uint32_t magic, version;
+	uint64_t capacity;
+};
+
+/* The first word of a block: what kind of block, and for an entry the link to the trace's span
+ * before it. */
+#define TW_BLOCK_ENTRY     (UINT64_C(1) << 63)
+#define TW_BLOCK_DEAD      (UINT64_C(1) << 62)
+#define TW_BLOCK_SCOPE     (UINT64_C(1) << 61) /* of heads: a scope's */
+#define TW_LINK_OFF_BITS   27u
+#define TW_LINK_BITS       51u
+#define TW_LINK_MASK       ((UINT64_C(1) << TW_LINK_BITS) - 1)
+#define TW_ENTRY_KIND(w)   ((uint8_t)((w) >> 51 & 7))
+#define TW_ENTRY_STATUS(w) ((uint8_t)((w) >> 54 & 3))
+
+struct tw_entry {      /* the digest; the span's bytes follow */
+	uint64_t word; /* link | kind << 51 | status << 54 | flags */
+	uint32_t record;
+	uint32_t bytes_n;
+	uint32_t scope_off;
+	uint32_t series;
+	uint64_t span_id, parent_id;
+	uint64_t start_ns, duration_ns;
+};
+_Static_assert(sizeof(struct tw_entry) == 56, "the digest");
+
+struct tw_head {       /* the bytes follow */
+	uint64_t word; /* length in the low half */
+	uint64_t hash;
+	uint32_t resource_off; /* of a scope */
+	uint32_t pad;
+};
+
+struct tw_head_slot { /* heads of the open segment, by hash */
+	uint64_t hash;
+	uint32_t off, epoch;
+};
+struct tw_scope_slot { /* scopes of the request at hand */
+	uint32_t off, stamp;
+};
+
+struct tw_log {
+	struct tw_pool *pool;
+	uint32_t open;    /* slot; TW_SLOT_NONE: between two */
+	uint32_t reserve; /* an empty segment, so that compaction never needs memory */
+	uint32_t bucket[TW_LOG_BUCKETS]; /* closed segments by share of live bytes, sixteenths */
+	uint64_t segments;
+	uint64_t capacity;   /* bytes of the segments held */
+	uint64_t live;       /* bytes of live entries */
+	uint64_t span_bytes; /* of these, the spans' own */
+	uint64_t heads;      /* bytes of heads */
+	struct tw_head_slot *head_slots;
+	uint32_t head_count, epoch;
+	struct tw_scope_slot *scopes;
+	uint32_t scope_cap, stamp;
+	uint32_t dead_count;
+	uint64_t dead[TW_LOG_DEAD_MAX]; /* chains of traces let go, not walked yet */
+};
+
+int tw_log_init(struct tw_log *l, struct tw_pool *pool); /* 0 or TW_ENOMEM */
+void tw_log_deinit(struct tw_log *l);
+
+/* Before the spans of a request: scopes are looked up anew. */
+void tw_log_begin(struct tw_log *l, uint32_t scope_count);
+/* Bytes that appending this span takes in the open segment, or would take in an empty one. */
+uint64_t tw_log_need_heads(struct tw_log *l, const struct tw_request *req,
+                           const struct tw_span *sp);
+uint64_t tw_log_need_empty(const struct tw_request *req, const struct tw_span *sp);
+static inline bool tw_log_fits(const struct tw_log *l, uint64_t need)
+{
+	const struct tw_segment *g = &l->pool->slots[l->open];
+
+	return l->open != TW_SLOT_NONE && g->used + need <= g->capacity;
+}
+/* Appends; the caller has seen that it fits. */
+void tw_log_append(struct tw_log *l, const struct tw_request *req, const struct tw_span *sp,
+                   struct tw_record *rec, uint32_t record);
+
+/* The trace's bytes are dead. Batched: tw_log_flush walks the chains, interleaved, so that their
+ * cache misses overlap. */
+void tw_log_drop(struct tw_log *l, uint64_t chain);
+void tw_log_flush(struct tw_log *l);
+uint64_t tw_log_chain_bytes(const struct tw_log *l, uint64_t chain);
+
+/* The open segment is closed (given back when nothing lives in it); `slot` is opened. */
+void tw_log_close(struct tw_log *l);
+void tw_log_open(struct tw_log *l, uint32_t slot);
+void tw_log_hold(struct tw_log *l, uint32_t slot);   /* a segment from the pool counts as held */
+void tw_log_unhold(struct tw_log *l, uint32_t slot); /* and no more */
+
+/* compact.c */
+/* A closed segment with at most max_bucket sixteenths alive whose live bytes and heads fit into
+ * `room`. */
+uint32_t tw_log_victim(const struct tw_log *l, uint32_t max_bucket, uint64_t room);
+/* Moves everything that lives in the closed segment `victim` into the open one; false: room ran
+ * out, what was moved is moved. An emptied victim is out of the lists, still held, and the
+ * caller's. Flush before. Returns bytes in *moved. */
+bool tw_log_compact(struct tw_log *l, const struct tw_records *r, uint32_t victim, uint64_t *moved);
+/* For compaction: lists. */
+void tw_log_unlist(struct tw_log *l, uint32_t slot);
+void tw_log_relist(struct tw_log *l, uint32_t slot);
+/* The head in the open segment that equals `h` (whose bytes follow it), written if it is not there;
+ * 0: no room. */
+uint32_t tw_log_copy_scope(struct tw_log *l, const uint8_t *segment, uint32_t scope_off,
+                           uint64_t entry);
+
+static inline uint64_t tw_align8(uint64_t n)
+{
+	return (n + 7) & ~UINT64_C(7);
+}
+static inline uint64_t tw_entry_size(uint32_t bytes_n)
+{
+	return tw_align8(sizeof(struct tw_entry) + (uint64_t)bytes_n);
+}
+static inline uint64_t tw_log_need(struct tw_log *l, const struct tw_request *req,
+                                   const struct tw_span *sp)
+{
+	if (sp->scope < l->scope_cap && l->scopes[sp->scope].stamp == l->stamp)
+		return tw_entry_size(sp->bytes_n);
+	return tw_log_need_heads(l, req, sp);
+}
+static inline uint64_t tw_head_size(uint64_t n)
+{
+	return tw_align8(sizeof(struct tw_head) + n);
+}
+static inline uint64_t tw_link(uint32_t slot, uint64_t off)
+{
+	return (uint64_t)slot << TW_LINK_OFF_BITS | off >> 3;
+}
+static inline uint32_t tw_link_slot(uint64_t link)
+{
+	return (uint32_t)((link & TW_LINK_MASK) >> TW_LINK_OFF_BITS);
+}
+static inline uint64_t tw_link_off(uint64_t link)
+{
+	return (link & ((UINT64_C(1) << TW_LINK_OFF_BITS) - 1)) << 3;
+}
+static inline struct tw_entry *tw_entry_at(const struct tw_log *l, uint64_t link)
+{
+	return (struct tw_entry *)(l->pool->slots[tw_link_slot(link)].mem + tw_link_off(link));
+}
+static inline struct tw_head *tw_head_at(const uint8_t *segment, uint32_t off)
+{
+	return (struct tw_head *)(uintptr_t)(segment + off);
+}
+static inline struct tw_slice tw_head_bytes(const struct tw_head *h)
+{
+	return tw_slice(h + 1, (uint32_t)h->word);
+}
+
+#endif

@@ -1,0 +1,205 @@
+#include "shard.h"
+
+#include "tw/base/error.h"
+
+#define DECIDE_STEP      32u
+#define HALF             (TW_LOG_BUCKETS / 2)
+#define QUARTER          (TW_LOG_BUCKETS / 4)
+#define COMPACT_PER_TICK 2u
+#define COMPACT_FROM     4u /* segments; below that there is nothing to gain */
+
+/* Compacts a closed segment into the reserve, which is then the open one; the emptied segment is
+ * the new reserve. Needs no memory, so it works when there is none. */
+static bool swap_compact(struct tw_shard *s, uint32_t max_bucket, uint64_t need)
+{
+	struct tw_log *l = &s->log;
+	const uint64_t room = TW_SEGMENT_BYTES - sizeof(struct tw_segment_header);
+	uint32_t victim, reserve = l->reserve;
+	uint64_t moved;
+
+	if (reserve == TW_SLOT_NONE || need > room)
+		return false;
+	victim = tw_log_victim(l, max_bucket, room - need);
+	if (victim == TW_SLOT_NONE)
+		return false;
+	l->reserve = TW_SLOT_NONE;
+	tw_log_open(l, reserve);
+	s->st.compactions++;
+	if (!tw_log_compact(l, &s->records, victim, &moved)) {
+		/* Heads that the index of the open segment no longer took; what was moved is moved.
+		 */
+		s->st.compacted_bytes += moved;
+		return tw_log_fits(l, need);
+	}
+	s->st.compacted_bytes += moved;
+	if (l->pool->slots[victim].capacity == TW_SEGMENT_BYTES) {
+		l->reserve = victim;
+	} else {
+		tw_log_unhold(l, victim);
+		tw_pool_put(l->pool, victim);
+	}
+	return true;
+}
+
+static bool open_from_pool(struct tw_shard *s, uint32_t capacity, bool force)
+{
+	uint32_t slot = tw_pool_get(s->config.pool, capacity, force);
+
+	if (slot == TW_SLOT_NONE)
+		return false;
+	tw_log_hold(&s->log, slot);
+	tw_log_open(&s->log, slot);
+	return true;
+}
+
+/* Deciding the oldest early frees segments, or leaves them empty enough to be compacted. */
+static bool open_by_deciding(struct tw_shard *s, uint32_t capacity, uint64_t need)
+{
+	for (;;) {
+		tw_log_flush(&s->log);
+		if (open_from_pool(s, capacity, false))
+			return true;
+		if (capacity == TW_SEGMENT_BYTES && swap_compact(s, HALF, need))
+			return true;
+		if (tw_shard_decide_oldest(s, TW_REASON_MEMORY, DECIDE_STEP) == 0)
+			return false;
+	}
+}
+
+/* A segment for one span and its heads; a larger one than usual also has a segment's room for those
+ * that follow, so that many small spans of one giant resource don't take a segment each. */
+static uint32_t capacity_for(uint64_t need)
+{
+	uint64_t capacity = need + sizeof(struct tw_segment_header);
+
+	if (capacity <= TW_SEGMENT_BYTES)
+		return TW_SEGMENT_BYTES;
+	capacity += TW_SEGMENT_BYTES;
+	capacity = (capacity + TW_SEGMENT_BYTES - 1) / TW_SEGMENT_BYTES * TW_SEGMENT_BYTES;
+	return capacity <= TW_CAPACITY_MAX ? (uint32_t)capacity : 0;
+}
+
+static bool open_segment(struct tw_shard *s, uint64_t need)
+{
+	struct tw_log *l = &s->log;
+	uint32_t capacity = capacity_for(need);
+
+	if (capacity == 0)
+		return false;
+	tw_log_close(l);
+	if (open_from_pool(s, capacity, false))
+		return true;
+	if (tw_pool_may_overdraw(s->config.pool, l->capacity) && open_from_pool(s, capacity, true))
+		return true;
+	if (open_by_deciding(s, capacity, need))
+		return true;
+	/* All is pinned. What was admitted is owed a place: any segment with a hole, then the
+	 * overdraft, then the reserve. */
+	if (capacity == TW_SEGMENT_BYTES && swap_compact(s, TW_LOG_BUCKETS, need))
+		return true;
+	if (open_from_pool(s, capacity, true))
+		return true;
+	if (capacity != TW_SEGMENT_BYTES || l->reserve == TW_SLOT_NONE)
+		return false;
+	tw_log_open(l, l->reserve);
+	l->reserve = TW_SLOT_NONE;
+	return true;
+}
+
+bool tw_shard_room(struct tw_shard *s, const struct tw_request *req, const struct tw_span *sp)
+{
+	struct tw_log *l = &s->log;
+
+	if (TW_LIKELY(l->open != TW_SLOT_NONE && tw_log_fits(l, tw_log_need(l, req, sp))))
+		return true;
+	return open_segment(s, tw_log_need_empty(req, sp));
+}
+
+uint32_t tw_shard_record(struct tw_shard *s)
+{
+	struct tw_records *r = &s->records;
+	bool force = false;
+
+	for (;;) {
+		uint32_t i = tw_records_get(r);
+
+		if (i != TW_RECORD_NONE)
+			return i;
+		if (tw_records_grow(r, force))
+			continue;
+		if (tw_shard_decide_oldest(s, TW_REASON_MEMORY, 1) > 0)
+			continue; /* it was kept, or there is a record now */
+		if (force)
+			return TW_RECORD_NONE;
+		force = true;
+	}
+}
+
+/* ---- now and then ---- */
+
+static void take_reserve(struct tw_shard *s)
+{
+	struct tw_log *l = &s->log;
+
+	if (l->reserve != TW_SLOT_NONE)
+		return;
+	l->reserve = tw_pool_get(s->config.pool, TW_SEGMENT_BYTES, false);
+	if (l->reserve != TW_SLOT_NONE)
+		tw_log_hold(l, l->reserve);
+}
+
+void tw_shard_relieve(struct tw_shard *s, uint32_t most)
+{
+	const struct tw_pool *p = s->config.pool;
+	uint32_t n = 0, step;
+
+	while (tw_pool_over(p) && s->log.capacity >= p->fair_bytes && n < most) {
+		step = tw_shard_decide_oldest(s, TW_REASON_MEMORY, DECIDE_STEP);
+		if (step == 0)
+			break;
+		tw_log_flush(&s->log);
+		n += step;
+	}
+	take_reserve(s);
+}
+
+/* While all traces live about equally long, segments empty by themselves and moving would be work
+ * for nothing: only when a good part of what is held is dead. */
+static bool worth_compacting(const struct tw_shard *s)
+{
+	const struct tw_log *l = &s->log;
+
+	return l->segments >= COMPACT_FROM && l->capacity - l->live - l->heads > l->capacity / 4;
+}
+
+void tw_shard_compact(struct tw_shard *s)
+{
+	struct tw_log *l = &s->log;
+
+	for (uint32_t n = 0; n < COMPACT_PER_TICK && worth_compacting(s); n++) {
+		uint32_t victim =
+		    tw_log_victim(l, QUARTER, TW_SEGMENT_BYTES - sizeof(struct tw_segment_header));
+		uint64_t moved;
+
+		if (victim == TW_SLOT_NONE)
+			return;
+		if (l->open == TW_SLOT_NONE ||
+		    !tw_log_fits(l, l->pool->slots[victim].live + l->pool->slots[victim].heads)) {
+			uint32_t slot = tw_pool_get(s->config.pool, TW_SEGMENT_BYTES, false);
+
+			if (slot == TW_SLOT_NONE)
+				return;
+			tw_log_close(l);
+			tw_log_hold(l, slot);
+			tw_log_open(l, slot);
+		}
+		s->st.compactions++;
+		if (!tw_log_compact(l, &s->records, victim, &moved)) {
+			s->st.compacted_bytes += moved;
+			return;
+		}
+		s->st.compacted_bytes += moved;
+		tw_log_unhold(l, victim);
+		tw_pool_put(l->pool, victim);
+	}
+}

@@ -1,0 +1,47 @@
+/* Who is to be looked at when: a timing wheel of 16,384 slots of 8 ms, exact to the millisecond.
+ *
+ * An entry names a record and the record's tag at filing; the owner skips it when the tag has
+ * changed since. Entries are not removed: a later deadline is found when the wheel fires and files
+ * again, an earlier one is filed once more under a new tag. What lies beyond the horizon of 131 s
+ * is filed at the horizon, looked at, and filed again. Threads: one owner. Memory: chunks of 64
+ * bytes with 7 entries, in blocks of 16 KiB reserved from the pool's budget, reused and not given
+ * back. */
+#ifndef TW_BUFFER_WHEEL_H
+#define TW_BUFFER_WHEEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct tw_pool;
+struct tw_wheel_chunk;
+
+#define TW_WHEEL_SLOTS    16384u
+#define TW_WHEEL_TAG_BITS 29u
+
+struct tw_wheel_entry {
+	uint32_t record;
+	uint32_t tag; /* the record's tag, cut to 29 bits */
+};
+
+struct tw_wheel {
+	struct tw_pool *pool;
+	uint32_t *heads;  /* chunk of each slot, 0: none */
+	uint64_t *filled; /* bit: the slot has entries */
+	struct tw_wheel_chunk **blocks;
+	uint32_t block_count, block_cap;
+	uint32_t free;    /* list of chunks */
+	uint64_t cursor;  /* slot time; everything before it was taken */
+	uint64_t next_ms; /* the earliest entry; UINT64_MAX: none */
+};
+
+int tw_wheel_init(struct tw_wheel *w, struct tw_pool *pool); /* 0 or TW_ENOMEM; time starts at 0 */
+void tw_wheel_deinit(struct tw_wheel *w);
+/* Files a record. Returns when it will fire: at due_ms, or before that at the horizon; UINT64_MAX:
+ * no memory. */
+uint64_t tw_wheel_put(struct tw_wheel *w, uint32_t record, uint32_t tag, uint64_t due_ms);
+/* Takes up to cap entries that are due at now_ms. */
+uint32_t tw_wheel_take(struct tw_wheel *w, uint64_t now_ms, struct tw_wheel_entry *out,
+                       uint32_t cap);
+uint64_t tw_wheel_bytes(const struct tw_wheel *w);
+
+#endif

@@ -1,0 +1,375 @@
+/* The buffer's parts by themselves, each beside a naive model. */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdlib.h>
+
+#include "log.h"
+#include "table.h"
+#include "tw/base/mem.h"
+#include "verdict.h"
+#include "wheel.h"
+
+static uint64_t mix(uint64_t x)
+{
+	x *= UINT64_C(0xBF58476D1CE4E5B9);
+	x ^= x >> 31;
+	x *= UINT64_C(0x94D049BB133111EB);
+	return x ^ x >> 29;
+}
+
+static struct tw_pool *pool_of(uint64_t mib, uint32_t shards)
+{
+	struct tw_buffer_opts o = {.bytes_max = mib << 20};
+	struct tw_pool *p = tw_pool_create(&o, shards);
+
+	assert_non_null(p);
+	return p;
+}
+
+/* ---- pool ---- */
+
+static void pool_reuses_and_bounds(void **state)
+{
+	struct tw_pool *p = pool_of(8, 1);
+	uint32_t slot[9];
+
+	(void)state;
+	for (uint32_t i = 0; i < 8; i++) {
+		slot[i] = tw_pool_get(p, TW_SEGMENT_BYTES, false);
+		assert_int_not_equal(slot[i], TW_SLOT_NONE);
+	}
+	assert_int_equal(tw_pool_get(p, TW_SEGMENT_BYTES, false), TW_SLOT_NONE);
+	slot[8] = tw_pool_get(p, TW_SEGMENT_BYTES, true);
+	assert_int_not_equal(slot[8], TW_SLOT_NONE);
+	assert_true(tw_pool_over(p));
+	assert_int_equal(tw_pool_segments(p), 9);
+	tw_pool_put(p, slot[8]); /* over the budget: to the allocator */
+	assert_int_equal(tw_pool_segments(p), 8);
+	tw_pool_put(p, slot[0]); /* within: kept for the next */
+	assert_int_equal(tw_pool_segments(p), 8);
+	assert_int_equal(tw_pool_get(p, TW_SEGMENT_BYTES, false), slot[0]);
+	/* A larger one takes the place of free ones. */
+	tw_pool_put(p, slot[0]);
+	tw_pool_put(p, slot[1]);
+	assert_int_equal(tw_pool_get(p, 3 * TW_SEGMENT_BYTES, false), TW_SLOT_NONE);
+	tw_pool_put(p, slot[2]);
+	tw_pool_put(p, slot[3]);
+	slot[0] = tw_pool_get(p, 3 * TW_SEGMENT_BYTES, false);
+	assert_int_not_equal(slot[0], TW_SLOT_NONE);
+	tw_pool_destroy(&p);
+	assert_null(p);
+}
+
+static void pool_admits_what_fits(void **state)
+{
+	struct tw_pool *p = pool_of(16, 1); /* 14 MiB may be admitted */
+	const uint64_t mib = 1 << 20;
+
+	(void)state;
+	assert_true(tw_pool_admit(p, 13 * mib, 100));
+	assert_false(tw_pool_admit(p, 2 * mib, 1));
+	tw_pool_unadmit(p, 13 * mib, 100);
+	assert_true(tw_pool_admit(p, 2 * mib, 1));
+	tw_pool_unadmit(p, 2 * mib, 1);
+	tw_pool_pin(p, 10 * mib);
+	assert_int_equal(tw_pool_pinned(p), 10 * mib);
+	assert_false(tw_pool_admit(p, 5 * mib, 1));
+	assert_true(tw_pool_admit(p, 3 * mib, 1));
+	tw_pool_unadmit(p, 3 * mib, 1);
+	tw_pool_unpin(p, 10 * mib);
+	assert_true(tw_pool_admit(p, 1000 * mib, 1)); /* alone, however large */
+	assert_false(tw_pool_admit(p, 1, 1));
+	tw_pool_unadmit(p, 1000 * mib, 1);
+	tw_pool_destroy(&p);
+}
+
+/* ---- table ---- */
+
+#define N_TABLE 60000u
+
+static bool table_has(const struct tw_table *t, uint64_t hash, uint32_t record)
+{
+	struct tw_table_probe p = tw_table_probe(t, hash);
+	uint32_t i;
+
+	while ((i = tw_table_next(t, &p)) != 0)
+		if (i == record)
+			return true;
+	return false;
+}
+
+/* hash_of: crafted hashes too. Inserts, removes and looks up at random while the table grows. */
+static void table_run(uint64_t (*hash_of)(uint32_t), uint32_t n, uint32_t full_check)
+{
+	struct tw_pool *p = pool_of(64, 1);
+	struct tw_table t;
+	bool *in = calloc(n + 1, sizeof(*in));
+	uint32_t count = 0;
+
+	assert_int_equal(tw_table_init(&t, p, 64), 0);
+	for (uint32_t step = 0; step < 4 * n; step++) {
+		uint32_t i = 1 + (uint32_t)(mix(step) % n), j = 1 + (uint32_t)(mix(step + 77) % n);
+
+		if (!in[i] && mix(step) % 3 > 0) {
+			assert_true(tw_table_insert(&t, hash_of(i), i));
+			in[i] = true;
+			count++;
+		} else if (in[i] && mix(step) % 3 == 0) {
+			tw_table_remove(&t, hash_of(i), i);
+			in[i] = false;
+			count--;
+		}
+		assert_int_equal(table_has(&t, hash_of(j), j), in[j]);
+		if (step % full_check == 0)
+			for (uint32_t k = 1; k <= n; k++)
+				assert_int_equal(table_has(&t, hash_of(k), k), in[k]);
+	}
+	assert_int_equal(t.count, count);
+	assert_true(tw_table_bytes(&t) <= 8 * (uint64_t)count * 8 + 8192);
+	tw_table_deinit(&t);
+	tw_pool_destroy(&p);
+	free(in);
+}
+
+static uint64_t hash_good(uint32_t i)
+{
+	return mix(i);
+}
+/* What routing by hash leaves to one shard of 256: the same low byte, or the same high one. */
+static uint64_t hash_low_same(uint32_t i)
+{
+	return mix(i) << 8 | 0x5a;
+}
+static uint64_t hash_high_same(uint32_t i)
+{
+	return mix(i) >> 8 | UINT64_C(0x5a) << 56;
+}
+static uint64_t hash_few(uint32_t i)
+{
+	return mix(i % 40);
+}
+
+static void table_grows_in_steps(void **state)
+{
+	(void)state;
+	table_run(hash_good, N_TABLE, 50000);
+}
+static void table_of_one_shard(void **state)
+{
+	(void)state;
+	table_run(hash_low_same, 5000, 4000);
+	table_run(hash_high_same, 5000, 4000);
+}
+static void table_with_equal_hashes(void **state)
+{
+	(void)state;
+	table_run(hash_few, 400, 100);
+}
+
+/* LOAD-04: ids crafted for an unseeded hash, or with constant low bits, spread by the key. */
+static void LOAD_04_hash_flood(void **state)
+{
+	const struct tw_hash_key key = {UINT64_C(0x243F6A8885A308D3), UINT64_C(0x13198A2E03707344)};
+	struct tw_pool *p = pool_of(64, 1);
+
+	(void)state;
+	for (uint32_t kind = 0; kind < 4; kind++) {
+		struct tw_table t;
+		uint64_t probes = 0;
+		const uint32_t n = 40000;
+
+		assert_int_equal(tw_table_init(&t, p, 64), 0);
+		for (uint32_t round = 0; round < 2; round++) {
+			for (uint32_t i = 1; i <= n; i++) {
+				uint64_t x = kind == 0   ? (uint64_t)i << 56 | i >> 8
+				             : kind == 1 ? i
+				             : kind == 2
+				                 ? (uint64_t)i * UINT64_C(0xF1DE83E19937733D)
+				                 : (uint64_t)i << 32;
+				uint64_t hash =
+				    tw_hash_u64x2(key, kind == 1 ? 0 : x, kind == 1 ? x : 0);
+				struct tw_table_probe probe = tw_table_probe(&t, hash);
+				uint32_t begin = probe.at;
+
+				if (round == 0) {
+					assert_true(tw_table_insert(&t, hash, i));
+					continue;
+				}
+				while (tw_table_next(&t, &probe) != i)
+					begin = probe.at; /* another id with the same bits */
+				probes += probe.at - begin;
+			}
+		}
+		assert_false(t.moving);
+		assert_true(probes < 2 * (uint64_t)n); /* about 1.3 each at this load */
+		tw_table_deinit(&t);
+	}
+	tw_pool_destroy(&p);
+}
+
+static void table_full_says_so(void **state)
+{
+	struct tw_pool *p = pool_of(4, 1);
+	struct tw_table t;
+	uint32_t n = 0;
+
+	(void)state;
+	assert_int_equal(tw_table_init(&t, p, 1024), 0);
+	assert_true(tw_pool_reserve_overhead(p, (4 << 20) - 8192, true));
+	while (tw_table_insert(&t, mix(n + 1), n + 1))
+		n++;
+	assert_in_range(n, 860, 875);
+	for (uint32_t i = 1; i <= n; i++)
+		assert_true(table_has(&t, mix(i), i));
+	tw_table_remove(&t, mix(5), 5);
+	assert_true(tw_table_insert(&t, mix(5000), 5000));
+	tw_table_deinit(&t);
+	tw_pool_release_overhead(p, (4 << 20) - 8192);
+	tw_pool_destroy(&p);
+}
+
+/* ---- wheel ---- */
+
+#define N_WHEEL 3000u
+
+static void wheel_fires_in_time(void **state)
+{
+	struct tw_pool *p = pool_of(64, 1);
+	struct tw_wheel w;
+	static uint64_t due[N_WHEEL]; /* 0: not filed */
+	uint64_t now = 0;
+
+	(void)state;
+	assert_int_equal(tw_wheel_init(&w, p), 0);
+	assert_true(w.next_ms == UINT64_MAX);
+	for (uint32_t step = 0; step < 20000; step++) {
+		struct tw_wheel_entry e[8];
+		uint32_t i = (uint32_t)(mix(step) % N_WHEEL), n;
+		uint64_t least = UINT64_MAX;
+
+		if (due[i] == 0) {
+			uint64_t want = now + mix(step + 9) % (step % 10 == 0 ? 500000 : 3000);
+
+			due[i] = tw_wheel_put(&w, i, i * 3, want);
+			assert_true(due[i] <= want);
+			assert_true(due[i] == want || due[i] > now + 100000);
+			due[i] = due[i] == 0 ? UINT64_MAX : due[i];
+		}
+		now += step % 1000 == 0 ? 400000 : mix(step + 5) % 20;
+		while ((n = tw_wheel_take(&w, now, e, 8)) > 0) {
+			for (uint32_t k = 0; k < n; k++) {
+				assert_int_equal(e[k].tag, e[k].record * 3);
+				assert_true(
+				    due[e[k].record] != 0 &&
+				    (due[e[k].record] <= now || due[e[k].record] == UINT64_MAX));
+				due[e[k].record] = 0;
+			}
+		}
+		for (uint32_t k = 0; k < N_WHEEL; k++)
+			if (due[k] != 0 && due[k] < least)
+				least = due[k];
+		assert_true(least > now);
+		assert_true(w.next_ms == least);
+	}
+	tw_wheel_deinit(&w);
+	tw_pool_destroy(&p);
+}
+
+/* ---- verdicts ---- */
+
+static void verdicts_remember(void **state)
+{
+	struct tw_verdicts v;
+	struct tw_verdict d = {.keep = true,
+	                       .rule = 513,
+	                       .generation = 70001,
+	                       .threshold = 12345,
+	                       .destinations = 9},
+	                  got;
+
+	(void)state;
+	assert_int_equal(tw_verdicts_init(&v, 1 << 16, 10 * UINT64_C(1000000000)), 0);
+	assert_false(tw_verdicts_get(&v, 42, 70003, 0, &got));
+	tw_verdicts_put(&v, 42, &d, 0);
+	d.keep = false;
+	d.threshold = TW_THRESHOLD_UNKNOWN;
+	tw_verdicts_put(&v, 0, &d, 0);
+	assert_int_equal(v.entries, 2);
+	assert_true(tw_verdicts_get(&v, 42, 70003, 9, &got)); /* refreshed at 9 */
+	assert_true(got.keep && got.rule == 513 && got.generation == 70001 &&
+	            got.threshold == 12345 && got.destinations == 9 &&
+	            got.reason == TW_REASON_LATE);
+	assert_true(tw_verdicts_get(&v, 0, 70003, 9, &got));
+	assert_true(!got.keep && got.threshold == TW_THRESHOLD_UNKNOWN);
+	assert_true(tw_verdicts_get(&v, 42, 70003, 19, &got));
+	assert_false(tw_verdicts_get(&v, 0, 70003, 20, &got)); /* 11 s unasked */
+	assert_int_equal(v.entries, 1);
+	tw_verdicts_deinit(&v);
+}
+
+static void verdicts_forget_the_oldest(void **state)
+{
+	struct tw_verdicts v;
+	struct tw_verdict d = {.keep = true}, got;
+	uint64_t recent = 0;
+	const uint32_t n = 20000;
+
+	(void)state;
+	assert_int_equal(tw_verdicts_init(&v, 8192 * 24, UINT64_MAX), 0);
+	for (uint32_t i = 1; i <= n; i++) {
+		d.rule = (uint16_t)i;
+		tw_verdicts_put(&v, mix(i), &d, i);
+		/* One that is asked for again and again is never given up. */
+		assert_true(tw_verdicts_get(&v, mix(1), 0, i, &got));
+	}
+	assert_true(v.entries <= 8192 && v.entries > 8000);
+	for (uint32_t i = n - 4095; i <= n; i++)
+		recent += tw_verdicts_get(&v, mix(i), 0, n, &got) && got.rule == (uint16_t)i;
+	assert_true(recent > 4000); /* half the capacity: a bucket rarely overflows */
+	tw_verdicts_deinit(&v);
+}
+
+/* ---- records ---- */
+
+static void records_are_reused(void **state)
+{
+	struct tw_pool *p = pool_of(4, 1);
+	struct tw_records r;
+	uint32_t i, j, tag, n = 1;
+
+	(void)state;
+	assert_int_equal(tw_records_init(&r, p), 0);
+	i = tw_records_get(&r);
+	tag = tw_record_at(&r, i)->tag;
+	tw_record_at(&r, i)->bytes = 7;
+	tw_records_put(&r, i);
+	j = tw_records_get(&r);
+	assert_int_equal(i, j);
+	assert_int_not_equal(tw_record_at(&r, j)->tag, tag);
+	assert_int_equal(tw_record_at(&r, j)->bytes, 0);
+	while (tw_records_get(&r) != TW_RECORD_NONE)
+		n++;
+	assert_int_equal(n, TW_RECORDS_PER_CHUNK - 1); /* number 0 means none */
+	assert_true(tw_records_grow(&r, false));
+	for (i = 0; i < TW_RECORDS_PER_CHUNK; i++)
+		assert_int_not_equal(tw_records_get(&r), TW_RECORD_NONE);
+	tw_records_deinit(&r);
+	tw_pool_destroy(&p);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(pool_reuses_and_bounds),  cmocka_unit_test(pool_admits_what_fits),
+	    cmocka_unit_test(table_grows_in_steps),    cmocka_unit_test(table_of_one_shard),
+	    cmocka_unit_test(table_with_equal_hashes), cmocka_unit_test(LOAD_04_hash_flood),
+	    cmocka_unit_test(table_full_says_so),      cmocka_unit_test(wheel_fires_in_time),
+	    cmocka_unit_test(verdicts_remember),       cmocka_unit_test(verdicts_forget_the_oldest),
+	    cmocka_unit_test(records_are_reused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
