@@ -1,0 +1,160 @@
+/* A worker without its sockets: scan, match, admit, count, route, buffer, decide, hand out.
+ *
+ * Everything here is deterministic: time, keys and transports are passed in, so that a scenario
+ * runs several cores in one thread and in virtual time, and gets the same decisions as the process
+ * does.
+ *
+ * Threads: a core belongs to its worker; calls are [owner] unless they say [any]. Cores talk
+ * through rings: in[from] brings batches from the core `from`, back[from] brings its own batches
+ * back from the owner `from`. The argument for the hand-over: a batch and its ticket are written by
+ * the receiver before the put, only read by the owner until it puts the batch back, and touched
+ * again by the receiver after that take. So the ticket needs neither lock nor reference counter:
+ * `pending` is the receiver's own.
+ *
+ * Books are published at the end of every batch and tick, as one state (a sequence lock). */
+#ifndef TW_ENGINE_CORE_H
+#define TW_ENGINE_CORE_H
+
+#include "generation.h"
+#include "tw/base/limits.h"
+#include "tw/base/ring.h"
+#include "tw/buffer.h"
+#include "tw/forward.h"
+#include "tw/receive.h"
+
+#define TW_RING_SIZE 1024u
+
+enum tw_refusal {
+	TW_REFUSE_BUFFER,
+	TW_REFUSE_RING,
+	TW_REFUSE_MEMORY,
+	TW_REFUSE_DRAIN,
+	TW_REFUSE_COUNT
+};
+extern const char *const tw_refusal_names[TW_REFUSE_COUNT];
+
+/* Per rule: decisions and spans. */
+struct tw_rule_row {
+	uint64_t traces[TW_REASON_COUNT]
+	               [2]; /* [reason][kept]; late: spans, not traces, are in spans_* only */
+	uint64_t spans_kept, spans_let_go;
+};
+#define TW_RULE_ROW_WORDS (sizeof(struct tw_rule_row) / sizeof(uint64_t))
+
+struct tw_dest_books {
+	uint64_t kept;    /* spans that are this destination's */
+	uint64_t pending; /* of them, still in the log only */
+	uint64_t taken, forwarded, queued, lost[TW_LOST_COUNT];
+	uint64_t queued_bytes, batches, retries, failed, deliver_ns, delivered;
+};
+
+/* One worker's books: 64-bit words only, published as one state. Spans unless said. */
+struct tw_core_books {
+	uint64_t received, accepted;
+	uint64_t rejected[TW_REJECT_COUNT];
+	uint64_t refused[TW_REFUSE_COUNT];
+	uint64_t malformed_requests;
+	uint64_t handed;         /* put into rings or given to itself */
+	uint64_t received_bytes; /* of bodies that were admitted */
+	uint64_t tickets;        /* gauge: requests not answered yet */
+	struct tw_shard_stats shard;
+	struct tw_dest_books dest[TW_DESTINATIONS_MAX];
+};
+#define TW_BOOK_WORDS (sizeof(struct tw_core_books) / sizeof(uint64_t))
+
+struct tw_core;
+struct tw_ticket;
+
+struct tw_batch_ref { /* the spans of one request that belong to one owner */
+	struct tw_ticket *ticket;
+	const uint32_t *idx;
+	uint32_t n;
+	uint32_t from; /* the receiving core */
+};
+
+struct tw_core_shared { /* what all cores share; outlives them */
+	uint32_t workers;
+	struct tw_hash_key key;
+	const struct tw_clock *clock;
+	struct tw_pool *pool;
+	struct tw_red *red;
+	struct tw_rulebook *book;
+	struct tw_budget
+	    *views; /* bytes of the requests' views in flight: part of the bodies' budget */
+	struct tw_buffer_opts buffer;
+	_Atomic(struct tw_generation *) generation; /* the newest */
+	struct tw_generation *_Atomic live[4]; /* by number & 3: the ones that may still be met */
+	struct tw_core *cores[TW_WORKERS_MAX];
+	const struct tw_dest_opts *dests;
+	uint32_t dest_count;
+	uint32_t spans_max;
+	_Atomic bool draining;
+	void (*wake)(void *ctx, uint32_t core); /* something lies in a ring of that core [any] */
+	void *wake_ctx;
+};
+
+struct tw_core_dest {
+	struct tw_exporter *exporter;
+	struct tw_kept *
+	    *fifo; /* kept traces that wait in the log, oldest at head; power-of-two ring */
+	uint32_t head, count, cap;
+	bool refuse;            /* when_full */
+	uint64_t kept, pending; /* spans */
+};
+
+struct tw_core {
+	struct tw_core_shared *s;
+	uint32_t index;
+	struct tw_shard *shard;
+	struct tw_red_worker *red;
+	struct tw_ring **in, **back; /* [from] */
+	uint32_t *out;               /* [owner]: batches that are not back yet */
+	struct tw_ticket *free_tickets;
+	uint32_t free_count;
+	struct tw_generation *gen;             /* adopted */
+	const struct tw_generation *batch_gen; /* while tw_shard_add runs */
+	_Atomic uint32_t adopted;              /* its number, for engine.c */
+	_Atomic uint32_t tickets_of[4];        /* tickets in flight by generation & 3 */
+	uint64_t now_ns;
+	bool in_keep;
+	struct tw_core_dest dest[TW_DESTINATIONS_MAX];
+	struct tw_request one; /* scratch: matching again */
+	struct tw_kept_span *kept_spans;
+	struct tw_emit_span *emit_spans;
+	uint32_t kept_cap;
+	uint32_t *owner_fill; /* scratch: [workers] */
+	bool drained;
+	struct tw_core_books books; /* working copy, plain */
+	struct tw_rule_row *rows;   /* working copy */
+	uint64_t dirty[TW_RULE_IDS_MAX / 64];
+	/* published; other threads read from here on */
+	_Alignas(64) struct tw_seq seq;
+	tw_counter pub[TW_BOOK_WORDS];
+	tw_counter *pub_rows;
+};
+
+/* transports: one per destination, taken over. NULL: no memory. [boot] */
+struct tw_core *tw_core_create(struct tw_core_shared *s, uint32_t index,
+                               const struct tw_transport *transports, uint64_t seed);
+void tw_core_destroy(struct tw_core **c); /* exporters must be stopped; transports, too */
+
+/* A request: scan, match, admit, count, route. The body is taken. done as in struct tw_sink. */
+void tw_core_submit(struct tw_core *c, struct tw_body *body, tw_sink_done done, void *ctx);
+/* Takes what lies in the rings; true: something did. */
+bool tw_core_poll(struct tw_core *c);
+/* Decides what is due, feeds and ticks the exporters. true: more is due at once. */
+bool tw_core_tick(struct tw_core *c);
+uint64_t tw_core_next_ns(const struct tw_core *c); /* when a tick is needed */
+/* Drain, after every core's tickets are at zero: decides a quantum; true: more to decide. */
+bool tw_core_drain(struct tw_core *c);
+void tw_core_flush(struct tw_core *c);       /* exporters: close batches, cut back-offs short */
+bool tw_core_empty(const struct tw_core *c); /* nothing open, kept or queued */
+uint64_t tw_core_stop(
+    struct tw_core *c); /* what is not delivered is lost{shutdown}; returns the spans of it */
+bool tw_core_stopped(const struct tw_core *c);
+uint64_t tw_core_tickets(const struct tw_core *c); /* in flight */
+/* Copies the published books; rows has room for `rules` rows. [any] */
+void tw_core_books_read(struct tw_core *c, struct tw_core_books *books, struct tw_rule_row *rows,
+                        uint32_t rules);
+
+#endif

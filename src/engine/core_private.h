@@ -1,0 +1,28 @@
+/* What core.c, submit.c and decide.c share; nobody else includes it. */
+#ifndef TW_ENGINE_CORE_PRIVATE_H
+#define TW_ENGINE_CORE_PRIVATE_H
+
+#include "core.h"
+
+/* core.c */
+void tw_core_adopt(struct tw_core *c); /* moves to the newest generation, if there is one */
+struct tw_generation *tw_core_generation(struct tw_core *c, uint32_t number); /* a live one */
+void tw_core_add(struct tw_core *c, const struct tw_batch_ref *b); /* its spans into the shard */
+void tw_core_publish(struct tw_core *c);
+void tw_core_take_back(struct tw_core *c, uint32_t owner); /* answers what came back */
+
+/* submit.c */
+const struct tw_request *tw_ticket_request(const struct tw_ticket *t);
+const struct tw_generation *tw_ticket_generation(const struct tw_ticket *t);
+void tw_core_batch_done(struct tw_core *c, struct tw_batch_ref *b); /* came back: answers at zero */
+void tw_core_tickets_free(struct tw_core *c);
+
+/* decide.c */
+extern const struct tw_shard_ops tw_core_shard_ops;
+void tw_core_feed(struct tw_core *c); /* waiting kept traces → exporters that have room */
+void tw_core_dest_room(void *core);
+/* Scans one span into c->one and matches it with g. 0 or a tw_err. */
+int tw_core_match_one(struct tw_core *c, struct tw_generation *g, struct tw_slice resource_head,
+                      struct tw_slice scope_head, struct tw_slice span);
+
+#endif

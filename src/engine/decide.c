@@ -1,0 +1,262 @@
+/* What a shard asks the engine: decide, keep, let go, late, match again; and the way of kept traces
+ * to the destinations. */
+#include "core_private.h"
+
+#include <string.h>
+
+#include "tw/base/mem.h"
+
+/* ---- matching again ---- */
+
+int tw_core_match_one(struct tw_core *c, struct tw_generation *g, struct tw_slice resource_head,
+                      struct tw_slice scope_head, struct tw_slice span)
+{
+	struct tw_scan_opts o = {.key = c->s->key, .keys = g->keys, .spans_max = 1};
+	struct tw_error err;
+	int rc;
+
+	tw_request_reset(&c->one);
+	rc = tw_otlp_scan_one(&o, resource_head, scope_head, span, &c->one, &err);
+	if (rc != 0)
+		return rc;
+	TW_ASSERT(c->one.span_count == 1); /* it was admitted once */
+	tw_rules_match_request(g->rules, g->matchers[c->index], &c->one);
+	return 0;
+}
+
+static void on_rematch(void *ctx, uint32_t generation, struct tw_slice resource_head,
+                       struct tw_slice scope_head, struct tw_slice span,
+                       uint64_t mask[TW_MASK_WORDS])
+{
+	struct tw_core *c = ctx;
+	struct tw_generation *g = tw_core_generation(c, generation);
+
+	memset(mask, 0, TW_MASK_WORDS * sizeof(mask[0]));
+	if (tw_core_match_one(c, g, resource_head, scope_head, span) == 0)
+		memcpy(mask, c->one.spans[0].mask, TW_MASK_WORDS * sizeof(mask[0]));
+}
+
+/* ---- decisions ---- */
+
+static struct tw_rule_row *row(struct tw_core *c, uint16_t id)
+{
+	c->dirty[id / 64] |= UINT64_C(1) << (id % 64);
+	return &c->rows[id];
+}
+
+static uint8_t all_dests(const struct tw_core *c)
+{
+	return (uint8_t)((1u << c->s->dest_count) - 1);
+}
+
+static void on_decide(void *ctx, const struct tw_trace_view *t, struct tw_verdict *v)
+{
+	struct tw_core *c = ctx;
+	struct tw_generation *g = tw_core_generation(c, t->generation);
+
+	tw_rules_decide(g->rules, g->rates, t, c->now_ns, v);
+	v->rule = g->rule_ids[v->rule];
+	v->destinations = v->keep ? all_dests(c) : 0;
+	row(c, v->rule)->traces[t->reason][v->keep]++;
+}
+
+static void on_let_go(void *ctx, const struct tw_trace_view *t, const struct tw_verdict *v)
+{
+	struct tw_core *c = ctx;
+
+	row(c, v->rule)->spans_let_go += t->span_count;
+}
+
+static void on_late(void *ctx, const struct tw_span *s, struct tw_verdict *v)
+{
+	struct tw_core *c = ctx;
+	struct tw_trace_view t = {
+	    .id = s->trace_id,
+	    .start_ns = s->start_ns,
+	    .end_ns = s->start_ns + s->duration_ns,
+	    .bytes = s->bytes_n,
+	    .span_count = 1,
+	    .error_count = s->status == TW_STATUS_ERROR,
+	    .randomness = s->trace_id.lo & ((UINT64_C(1) << 56) - 1),
+	    .has_root = (s->flags & TW_SPAN_ROOT) != 0,
+	    .reason = TW_REASON_LATE,
+	    .generation = c->batch_gen->number,
+	};
+
+	if (!v->keep) {
+		uint16_t rule = v->rule;
+
+		memcpy(t.mask, s->mask, sizeof(t.mask));
+		if (tw_rules_late(c->batch_gen->rules, &t, v) && v->keep)
+			v->rule = c->batch_gen->rule_ids[v->rule];
+		else
+			v->rule = rule;
+	}
+	v->reason = TW_REASON_LATE;
+	v->destinations = v->keep ? all_dests(c) : 0;
+	if (!v->keep)
+		row(c, v->rule)->spans_let_go++;
+}
+
+/* ---- the way out ---- */
+
+static bool make_room(struct tw_core *c, uint32_t n)
+{
+	uint32_t cap = c->kept_cap != 0 ? c->kept_cap : 256;
+	void *p;
+
+	if (n <= c->kept_cap)
+		return true;
+	while (cap < n)
+		cap *= 2;
+	p = tw_realloc(c->kept_spans, cap * sizeof(*c->kept_spans));
+	if (p == NULL)
+		return false;
+	c->kept_spans = p;
+	p = tw_realloc(c->emit_spans, cap * sizeof(*c->emit_spans));
+	if (p == NULL)
+		return false;
+	c->emit_spans = p;
+	c->kept_cap = cap;
+	return true;
+}
+
+static bool offer(struct tw_core *c, uint32_t d, struct tw_kept *k)
+{
+	const struct tw_verdict *v = tw_kept_verdict(k);
+	uint32_t n = tw_kept_span_count(k);
+	struct tw_emit_patch patch = {
+	    .rule = tw_slice_str(tw_rulebook_name(c->s->book, v->rule)),
+	    .reason = tw_slice_str(tw_reason_names[v->reason]),
+	    .threshold = v->threshold,
+	};
+
+	if (!make_room(c, n))
+		return false;
+	tw_kept_spans(k, c->kept_spans);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct tw_kept_span *s = &c->kept_spans[i];
+
+		c->emit_spans[i] = (struct tw_emit_span){
+		    .resource_head = s->resource_head,
+		    .scope_head = s->scope_head,
+		    .resource_key = s->resource_key,
+		    .scope_key = s->scope_key,
+		    .bytes = s->bytes,
+		    .tracestate = tw_slice(s->bytes.p + s->tracestate_off, s->tracestate_n),
+		};
+	}
+	return tw_exporter_offer(c->dest[d].exporter, c->emit_spans, n, &patch, c->now_ns) ==
+	       TW_OFFER_TAKEN;
+}
+
+static bool fifo_put(struct tw_core_dest *d, struct tw_kept *k)
+{
+	if (d->count == d->cap) {
+		uint32_t cap = d->cap != 0 ? d->cap * 2 : 256;
+		struct tw_kept **p = tw_alloc(cap * sizeof(struct tw_kept *));
+
+		if (p == NULL)
+			return false;
+		for (uint32_t i = 0; i < d->count; i++)
+			p[i] = d->fifo[(d->head + i) & (d->cap - 1)];
+		tw_free(d->fifo);
+		d->fifo = p;
+		d->head = 0;
+		d->cap = cap;
+	}
+	d->fifo[(d->head + d->count++) & (d->cap - 1)] = k;
+	return true;
+}
+
+/* To one destination: taken at once, or waits in the log, or is lost as when_full says. */
+static void deliver(struct tw_core *c, uint32_t i, struct tw_kept *k)
+{
+	struct tw_core_dest *d = &c->dest[i];
+	uint32_t spans = tw_kept_span_count(k);
+
+	d->kept += spans;
+	if (d->count != 0 || !offer(c, i, k)) {
+		if (d->refuse && fifo_put(d, k)) {
+			d->pending += spans;
+			return;
+		}
+		tw_exporter_lose(d->exporter, spans, TW_LOST_QUEUE_FULL);
+	}
+	tw_kept_release(k, i);
+}
+
+static void on_keep(void *ctx, struct tw_kept *k, const struct tw_trace_view *t,
+                    const struct tw_verdict *v)
+{
+	struct tw_core *c = ctx;
+	uint8_t dests = v->destinations;
+
+	row(c, v->rule)->spans_kept += t->span_count;
+	for (uint32_t i = 0; i < c->s->dest_count; i++)
+		if (dests & (1u << i))
+			deliver(c, i, k);
+}
+
+static void feed(struct tw_core *c, uint32_t i)
+{
+	struct tw_core_dest *d = &c->dest[i];
+
+	while (d->count != 0) {
+		struct tw_kept *k = d->fifo[d->head];
+
+		if (!offer(c, i, k))
+			return;
+		d->head = (d->head + 1) & (d->cap - 1);
+		d->count--;
+		d->pending -= tw_kept_span_count(k);
+		tw_kept_release(k, i);
+	}
+}
+
+void tw_core_feed(struct tw_core *c)
+{
+	for (uint32_t i = 0; i < c->s->dest_count; i++)
+		feed(c, i);
+}
+
+void tw_core_dest_room(void *core)
+{
+	tw_core_feed(core);
+}
+
+uint64_t tw_core_stop(struct tw_core *c)
+{
+	uint64_t lost = 0;
+
+	for (uint32_t i = 0; i < c->s->dest_count; i++) {
+		struct tw_core_dest *d = &c->dest[i];
+		uint64_t before, after;
+
+		while (d->count != 0) {
+			struct tw_kept *k = d->fifo[d->head];
+			uint32_t spans = tw_kept_span_count(k);
+
+			d->head = (d->head + 1) & (d->cap - 1);
+			d->count--;
+			d->pending -= spans;
+			lost += spans;
+			tw_exporter_lose(d->exporter, spans, TW_LOST_SHUTDOWN);
+			tw_kept_release(k, i);
+		}
+		before = tw_counter_get(&tw_exporter_stats(d->exporter)->lost[TW_LOST_SHUTDOWN]);
+		tw_exporter_stop(d->exporter);
+		after = tw_counter_get(&tw_exporter_stats(d->exporter)->lost[TW_LOST_SHUTDOWN]);
+		lost += after - before;
+	}
+	tw_core_publish(c);
+	return lost;
+}
+
+const struct tw_shard_ops tw_core_shard_ops = {
+    .decide = on_decide,
+    .let_go = on_let_go,
+    .keep = on_keep,
+    .late = on_late,
+    .rematch = on_rematch,
+};

@@ -1,0 +1,63 @@
+#include "engine_private.h"
+
+#include <stdatomic.h>
+#include <time.h>
+
+#include "tw/base/log.h"
+
+static void pause_ms(long ms)
+{
+	struct timespec t = {.tv_nsec = ms * 1000000};
+
+	nanosleep(&t, NULL);
+}
+
+/* Asks all workers for a state and waits until each has reached it; false: the time is over, or a
+ * second signal came. Stopping itself is not cut short: it is where the losses are counted. */
+static bool all_reach(struct tw_engine *e, enum tw_worker_state s, uint64_t until_ns)
+{
+	for (;;) {
+		bool all = true;
+
+		for (uint32_t i = 0; i < e->shared.workers; i++)
+			if (atomic_load_explicit(&e->workers[i]->reached, memory_order_acquire) <
+			    s) {
+				all = false;
+				tw_worker_ask(e->workers[i], s);
+			}
+		if (all)
+			return true;
+		if (tw_now(e->clock) >= until_ns ||
+		    (s < TW_WORKER_STOPPING && atomic_load(&e->abort_drain)))
+			return false;
+		pause_ms(2);
+	}
+}
+
+uint64_t tw_engine_drain(struct tw_engine *e)
+{
+	uint64_t most = e->config->drain.most_ns, start = tw_now(e->clock), lost = 0;
+
+	atomic_store(&e->leaving, true);
+	tw_engine_accept_join(e);
+	/* What is open may finish, but slow senders get a quarter of the time at most. */
+	if (!all_reach(e, TW_WORKER_CLOSING, start + most / 4)) {
+		atomic_store(&e->shared.draining, true);
+		for (uint32_t i = 0; i < e->shared.workers; i++)
+			atomic_store(&e->workers[i]->kill, true);
+		all_reach(e, TW_WORKER_CLOSING, start + most);
+	}
+	/* Every worker's tickets are at zero: no batch is in any ring, so deciding sees whole
+	 * traces. */
+	all_reach(e, TW_WORKER_DECIDING, start + most);
+	all_reach(e, TW_WORKER_FLUSHING, start + most);
+	all_reach(e, TW_WORKER_STOPPING, tw_now(e->clock) + 60 * TW_NS_PER_S);
+	for (uint32_t i = 0; i < e->shared.workers; i++)
+		lost += e->workers[i]->undelivered;
+	return lost;
+}
+
+void tw_engine_abort_drain(struct tw_engine *e)
+{
+	atomic_store(&e->abort_drain, true);
+}
