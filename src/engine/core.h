@@ -11,7 +11,8 @@
  * again by the receiver after that take. So the ticket needs neither lock nor reference counter:
  * `pending` is the receiver's own.
  *
- * Books are published at the end of every batch and tick, as one state (a sequence lock). */
+ * Books are published before a request's batches are handed out and at the end of every batch and
+ * tick, as one state (a sequence lock). */
 #ifndef TW_ENGINE_CORE_H
 #define TW_ENGINE_CORE_H
 

@@ -217,24 +217,25 @@ static void commit(struct tw_core *c, struct tw_ticket *t, uint64_t bytes)
 	uint32_t n = t->req.span_count;
 
 	c->books.accepted += n;
+	c->books.handed += n;
 	c->books.received_bytes += bytes;
 	tw_red_count(c->red, &t->req, t->gen->slot);
 	t->pending = 1; /* this function's own, so that it cannot reach zero early */
 	c->books.tickets++;
 	count_generation(c, t->gen, 1);
+	/* Before the first put: whoever sees that an owner took a batch, sees that it was handed,
+	 * too. */
+	tw_core_publish(c);
 	for (uint32_t o = 0; o < c->s->workers; o++) {
 		if (o == c->index || t->batch[o].n == 0)
 			continue;
-		c->books.handed += t->batch[o].n;
 		t->pending++;
 		c->out[o]++;
 		TW_ASSERT(tw_ring_put_spsc(c->s->cores[o]->in[c->index], &t->batch[o]));
 		c->s->wake(c->s->wake_ctx, o);
 	}
-	if (t->batch[c->index].n != 0) {
-		c->books.handed += t->batch[c->index].n;
+	if (t->batch[c->index].n != 0)
 		tw_core_add(c, &t->batch[c->index]);
-	}
 	tw_core_batch_done(c, &t->batch[c->index]);
 }
 

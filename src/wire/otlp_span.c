@@ -64,9 +64,72 @@ static bool check(struct span_state *st, enum wire_message_id m, const uint8_t *
 	return true;
 }
 
+/* The first two and four bytes at p as one number. */
+static inline uint32_t two(const uint8_t *p)
+{
+	return p[0] | (uint32_t)p[1] << 8;
+}
+
+static inline uint32_t two_of(uint32_t first, uint32_t second)
+{
+	return first | second << 8;
+}
+
+static inline uint32_t four_of(uint32_t first, uint32_t second, uint32_t third, uint32_t fourth)
+{
+	return first | second << 8 | third << 16 | fourth << 24;
+}
+
+/* An integer value: v is at the value's tag, which has value_n bytes behind its length. Returns how
+ * many bytes of it are above 0x7f, −1: it is no integer. */
+static inline int integer(const uint8_t *v, uint32_t value_n, struct tw_value *value)
+{
+	uint64_t u;
+
+	if (TW_UNLIKELY(v[0] != TW_PB_TAG(2, TW_PB_LEN) || v[1] != value_n ||
+	                v[2] != TW_PB_TAG(3, TW_PB_VARINT)))
+		return -1;
+	if (TW_LIKELY(value_n == 3 && v[3] >= 0x80 && v[4] < 0x80))
+		u = (uint64_t)(v[3] & 0x7f) | (uint64_t)v[4] << 7;
+	else if (tw_pb_varint(v + 3, v + 2 + value_n, &u) != v + 2 + value_n)
+		return -1;
+	*value = (struct tw_value){.type = TW_VALUE_INT, .i = (int64_t)u};
+	return (int)value_n - 2;
+}
+
+/* A key and a string or an integer, of less than 128 bytes; reads nothing but them. false: it is
+ * not that, or not UTF-8. */
+static bool attribute_plain(const struct scan *s, struct span_state *st, const uint8_t *kv,
+                            uint32_t n)
+{
+	struct tw_value value;
+	uint32_t key_n, rest;
+	const uint8_t *v;
+
+	if (n < 6 || n > 127 || kv[0] != TW_PB_TAG(1, TW_PB_LEN))
+		return false;
+	key_n = kv[1];
+	if (key_n + 6 > n || !tw_utf8_valid(kv + 2, key_n))
+		return false;
+	rest = n - key_n;
+	v = kv + 2 + key_n;
+	if (two(v) == two_of(TW_PB_TAG(2, TW_PB_LEN), rest - 4) &&
+	    two(v + 2) == two_of(TW_PB_TAG(1, TW_PB_LEN), rest - 6)) {
+		if (!tw_utf8_valid(v + 4, rest - 6))
+			return false;
+		value = (struct tw_value){.type = TW_VALUE_STRING, .n = rest - 6, .p = v + 4};
+	} else if (integer(v, rest - 4, &value) < 0) {
+		return false;
+	}
+	scan_take(&st->attrs, tw_keytab_probe(s->keys, kv + 2, key_n), value);
+	return true;
+}
+
 __attribute__((noinline)) static bool attribute_slow(const struct scan *s, struct span_state *st,
                                                      const uint8_t *kv, uint32_t n)
 {
+	if (attribute_plain(s, st, kv, n))
+		return true;
 	if (!check(st, WIRE_KEY_VALUE, kv, n))
 		return false;
 	scan_key_value(s, kv, kv + n, &st->attrs);
@@ -251,39 +314,6 @@ __attribute__((noinline)) static bool fields(const struct scan *s, struct span_s
 	return true;
 }
 
-/* The first two and four bytes at p as one number. */
-static inline uint32_t two(const uint8_t *p)
-{
-	return p[0] | (uint32_t)p[1] << 8;
-}
-
-static inline uint32_t two_of(uint32_t first, uint32_t second)
-{
-	return first | second << 8;
-}
-
-static inline uint32_t four_of(uint32_t first, uint32_t second, uint32_t third, uint32_t fourth)
-{
-	return first | second << 8 | third << 16 | fourth << 24;
-}
-
-/* An integer value: v is at the value's tag, which has value_n bytes behind its length. Returns how
- * many bytes of it are above 0x7f, −1: it is no integer. */
-static inline int integer(const uint8_t *v, uint32_t value_n, struct tw_value *value)
-{
-	uint64_t u;
-
-	if (TW_UNLIKELY(v[0] != TW_PB_TAG(2, TW_PB_LEN) || v[1] != value_n ||
-	                v[2] != TW_PB_TAG(3, TW_PB_VARINT)))
-		return -1;
-	if (TW_LIKELY(value_n == 3 && v[3] >= 0x80 && v[4] < 0x80))
-		u = (uint64_t)(v[3] & 0x7f) | (uint64_t)v[4] << 7;
-	else if (tw_pb_varint(v + 3, v + 2 + value_n, &u) != v + 2 + value_n)
-		return -1;
-	*value = (struct tw_value){.type = TW_VALUE_INT, .i = (int64_t)u};
-	return (int)value_n - 2;
-}
-
 /* Attributes in a row, each a key and a string or an integer, of less than 128 bytes. Returns the
  * position behind them; *dirty: there is text that is not ASCII. */
 static inline const uint8_t *run(const struct tw_keytab *keys, struct span_state *st,
@@ -463,6 +493,10 @@ int scan_span(struct scan *s, const uint8_t *at, const uint8_t *p, const uint8_t
 	if (TW_UNLIKELY(r->value_cap - r->value_count < s->key_count) &&
 	    !tw_request_room_values(r, s->key_count))
 		return TW_ENOMEM;
+	/* Bodies are mostly out of the first caches by now: ask for what comes in three spans or
+	 * so. */
+	for (const uint8_t *line = p; line < end; line += 64)
+		__builtin_prefetch(line + 1024);
 	v = &r->spans[r->span_count];
 	v->bytes = p;
 	v->bytes_n = (uint32_t)(end - p);
