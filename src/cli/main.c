@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -72,11 +73,21 @@ static int parse(int argc, char **argv, struct tw_cli_args *a)
 	return 0;
 }
 
+/* With a standard stream closed, the first socket would get its number: logs would go to a peer, and libuv
+ * refuses to close it. */
+static void hold_standard_streams(void)
+{
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0)
+			(void)open("/dev/null", O_RDWR); /* takes the lowest free number: fd */
+}
+
 int main(int argc, char **argv)
 {
 	struct tw_cli_args a = {.config = NULL};
 	int rc;
 
+	hold_standard_streams();
 	if (argc < 2)
 		return wrong_usage("a command is missing", NULL);
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||

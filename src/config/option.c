@@ -139,13 +139,13 @@ static bool read_bytes(struct tw_loader *l, const struct tw_node *n, const struc
 static bool read_duration(struct tw_loader *l, const struct tw_node *n, const struct tw_option *o,
                           struct tw_slice s, uint64_t *out)
 {
-	if (is(s, "never") && o->max == TW_NEVER) {
+	if (is(s, "forever") && o->max == TW_NEVER) {
 		*out = TW_NEVER;
 		return true;
 	}
 	if (tw_duration_parse((const char *)s.p, s.n, out) != 0)
 		return tw_option_wrong(l, n, "expected a duration such as 500ms, 10s or 1h%s",
-		                       o->max == TW_NEVER ? ", or never" : "");
+		                       o->max == TW_NEVER ? ", or forever" : "");
 	if (*out < o->min || *out > o->max)
 		return tw_option_wrong(l, n, "%s must be from %llu ms to %llu ms", o->key,
 		                       (unsigned long long)(o->min / TW_NS_PER_MS),

@@ -11,7 +11,7 @@ enum tw_option_type {
 	TW_OPT_STRING,   /* char *; tw_alloc'ed */
 	TW_OPT_ADDRESS,  /* char *; "off" → NULL */
 	TW_OPT_BYTES,    /* uint64_t; "auto" → TW_AUTO */
-	TW_OPT_DURATION, /* uint64_t, ns; "never" → TW_NEVER where max allows */
+	TW_OPT_DURATION, /* uint64_t, ns; "forever" → TW_NEVER where max allows */
 	TW_OPT_COUNT,    /* uint32_t; "auto" → 0 where min is 0 */
 	TW_OPT_BOOL,     /* bool */
 	TW_OPT_CODING,   /* enum tw_coding */

@@ -24,7 +24,7 @@ static void count(struct tw_buf *out, const char *indent, const char *key, uint6
 static void duration(struct tw_buf *out, const char *indent, const char *key, uint64_t ns)
 {
 	if (ns == TW_NEVER)
-		tw_buf_printf(out, "%s%s: never\n", indent, key);
+		tw_buf_printf(out, "%s%s: forever\n", indent, key);
 	else if (ns % TW_NS_PER_MS == 0)
 		tw_buf_printf(out, "%s%s: %llums\n", indent, key,
 		              (unsigned long long)(ns / TW_NS_PER_MS));
