@@ -72,7 +72,7 @@ bool wire_check(struct wire_check *c, enum wire_message_id m, const uint8_t *p, 
 			return fail_value(c, at, p, end, tag);
 		f = wire_field(m, tag >> 3);
 		if (f && wire_pb_type(f) != (tag & 7))
-			return fail(c, at, "wire type %u where %u is due", tag & 7,
+			return fail(c, at, "%s has wire type %u where %u is due", f->name, tag & 7,
 			            wire_pb_type(f));
 		if (f && f->type == WIRE_STRING && !c->utf8_at) {
 			p = tw_pb_len(p, end, &n);

@@ -29,7 +29,7 @@ static const char *const reasons[REASONS] = {
     "longer than ten bytes or 64 bits",
     "field number 0",
     "past field 2^29-1",
-    "bool_value: wire type",
+    "bool_value has wire type",
 };
 
 static void __attribute__((noreturn, format(printf, 2, 3)))
