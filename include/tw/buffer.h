@@ -39,6 +39,8 @@ void tw_pool_destroy(struct tw_pool **p); /* after its shards [boot] */
  * make; the request is to be refused retryably. Lock-free. [any] */
 bool tw_pool_admit(struct tw_pool *p, uint64_t bytes, uint32_t spans);
 void tw_pool_unadmit(struct tw_pool *p, uint64_t bytes, uint32_t spans);
+/* Less than a sixteenth of the room is left, so that the next large request may be refused. [any] */
+bool tw_pool_full(const struct tw_pool *p);
 
 struct tw_shard_ops {
 	/* A trace is due: fill *v. */

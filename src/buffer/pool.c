@@ -200,6 +200,17 @@ bool tw_pool_admit(struct tw_pool *p, uint64_t bytes, uint32_t spans)
 	}
 }
 
+bool tw_pool_full(const struct tw_pool *p)
+{
+	struct tw_pool *q =
+	    (struct tw_pool *)(uintptr_t)p; /* C11 atomics take no pointer to const */
+	uint64_t held = atomic_load_explicit(&q->reserved, memory_order_relaxed) +
+	                atomic_load_explicit(&q->pinned, memory_order_relaxed);
+
+	return held > 0 && held + atomic_load_explicit(&q->overhead, memory_order_relaxed) >
+	                       p->admit_max - p->admit_max / 16;
+}
+
 void tw_pool_unadmit(struct tw_pool *p, uint64_t bytes, uint32_t spans)
 {
 	uint64_t need = bytes + (uint64_t)spans * TW_ADMIT_PER_SPAN;

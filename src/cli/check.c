@@ -16,6 +16,8 @@ static bool looks_like_rules(struct tw_slice s)
 {
 	const char *p = (const char *)s.p, *end = p + s.n;
 
+	if (s.n >= 3 && memcmp(p, "\xEF\xBB\xBF", 3) == 0)
+		p += 3;
 	while (p < end) {
 		const char *nl = memchr(p, '\n', (size_t)(end - p));
 		size_t n = (size_t)((nl != NULL ? nl : end) - p);

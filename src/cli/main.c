@@ -73,8 +73,8 @@ static int parse(int argc, char **argv, struct tw_cli_args *a)
 	return 0;
 }
 
-/* With a standard stream closed, the first socket would get its number: logs would go to a peer, and libuv
- * refuses to close it. */
+/* With a standard stream closed, the first socket would get its number: logs would go to a peer,
+ * and libuv refuses to close it. */
 static void hold_standard_streams(void)
 {
 	for (int fd = 0; fd < 3; fd++)

@@ -282,7 +282,7 @@ enum tw_readiness tw_engine_readiness(void *engine)
 	if (atomic_load(&e->leaving))
 		return TW_DRAINING;
 	/* Refusing: what kept traces pin fills the buffer. */
-	if (tw_pool_pinned(e->shared.pool) >= e->config->buffer.bytes_max)
+	if (tw_pool_full(e->shared.pool))
 		return TW_REFUSING;
 	return TW_READY;
 }

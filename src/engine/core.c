@@ -67,6 +67,7 @@ static int create_rest(struct tw_core *c, const struct tw_transport *transports,
 	};
 
 	tw_request_init(&c->one);
+	tw_request_init(&c->again);
 	c->red = tw_red_worker(c->s->red, c->index);
 	c->rows = tw_calloc(TW_RULE_IDS_MAX, sizeof(*c->rows));
 	c->pub_rows = tw_calloc(TW_RULE_IDS_MAX * TW_RULE_ROW_WORDS, sizeof(tw_counter));
@@ -122,6 +123,7 @@ void tw_core_destroy(struct tw_core **cp)
 	tw_free(c->out);
 	tw_core_tickets_free(c);
 	tw_request_deinit(&c->one);
+	tw_request_deinit(&c->again);
 	tw_free(c->rows);
 	tw_free(c->pub_rows);
 	tw_free(c->owner_fill);
@@ -190,8 +192,8 @@ static void add_old(struct tw_core *c, const struct tw_batch_ref *b)
 		const struct tw_span *s = &req->spans[b->idx[i]];
 		const struct tw_scope *sc = &req->scopes[s->scope];
 
-		if (tw_core_match_one(c, c->gen, req->resources[sc->resource].head, sc->head,
-		                      tw_slice(s->bytes, s->bytes_n)) != 0) {
+		if (tw_core_match_one(c, c->gen, &c->one, req->resources[sc->resource].head,
+		                      sc->head, tw_slice(s->bytes, s->bytes_n)) != 0) {
 			/* Out of memory: the span goes in as it was matched. */
 			c->batch_gen = tw_ticket_generation(b->ticket);
 			tw_shard_add(c->shard, req, &b->idx[i], 1, c->gen->number, c->now_ns);

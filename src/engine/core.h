@@ -119,7 +119,8 @@ struct tw_core {
 	uint64_t now_ns;
 	bool in_keep;
 	struct tw_core_dest dest[TW_DESTINATIONS_MAX];
-	struct tw_request one; /* scratch: matching again */
+	struct tw_request one,
+	    again; /* scratch: a span scanned by itself; the same from within an add */
 	struct tw_kept_span *kept_spans;
 	struct tw_emit_span *emit_spans;
 	uint32_t kept_cap;

@@ -21,8 +21,9 @@ void tw_core_tickets_free(struct tw_core *c);
 extern const struct tw_shard_ops tw_core_shard_ops;
 void tw_core_feed(struct tw_core *c); /* waiting kept traces → exporters that have room */
 void tw_core_dest_room(void *core);
-/* Scans one span into c->one and matches it with g. 0 or a tw_err. */
-int tw_core_match_one(struct tw_core *c, struct tw_generation *g, struct tw_slice resource_head,
-                      struct tw_slice scope_head, struct tw_slice span);
+/* Scans one span into *out and matches it with g. 0 or a tw_err. */
+int tw_core_match_one(struct tw_core *c, struct tw_generation *g, struct tw_request *out,
+                      struct tw_slice resource_head, struct tw_slice scope_head,
+                      struct tw_slice span);
 
 #endif

@@ -8,19 +8,20 @@
 
 /* ---- matching again ---- */
 
-int tw_core_match_one(struct tw_core *c, struct tw_generation *g, struct tw_slice resource_head,
-                      struct tw_slice scope_head, struct tw_slice span)
+int tw_core_match_one(struct tw_core *c, struct tw_generation *g, struct tw_request *out,
+                      struct tw_slice resource_head, struct tw_slice scope_head,
+                      struct tw_slice span)
 {
 	struct tw_scan_opts o = {.key = c->s->key, .keys = g->keys, .spans_max = 1};
 	struct tw_error err;
 	int rc;
 
-	tw_request_reset(&c->one);
-	rc = tw_otlp_scan_one(&o, resource_head, scope_head, span, &c->one, &err);
+	tw_request_reset(out);
+	rc = tw_otlp_scan_one(&o, resource_head, scope_head, span, out, &err);
 	if (rc != 0)
 		return rc;
-	TW_ASSERT(c->one.span_count == 1); /* it was admitted once */
-	tw_rules_match_request(g->rules, g->matchers[c->index], &c->one);
+	TW_ASSERT(out->span_count == 1); /* it was admitted once */
+	tw_rules_match_request(g->rules, g->matchers[c->index], out);
 	return 0;
 }
 
@@ -32,8 +33,8 @@ static void on_rematch(void *ctx, uint32_t generation, struct tw_slice resource_
 	struct tw_generation *g = tw_core_generation(c, generation);
 
 	memset(mask, 0, TW_MASK_WORDS * sizeof(mask[0]));
-	if (tw_core_match_one(c, g, resource_head, scope_head, span) == 0)
-		memcpy(mask, c->one.spans[0].mask, TW_MASK_WORDS * sizeof(mask[0]));
+	if (tw_core_match_one(c, g, &c->again, resource_head, scope_head, span) == 0)
+		memcpy(mask, c->again.spans[0].mask, TW_MASK_WORDS * sizeof(mask[0]));
 }
 
 /* ---- decisions ---- */

@@ -77,6 +77,38 @@ static void reloads_overtake_a_batch(void **state)
 	sim_destroy(s);
 }
 
+/* Its first span is held when its second one, overtaken by two reloads, is matched again by itself:
+ * the trace's own rematch must not disturb that. Every span arrives, once, in its own service. */
+static void a_trace_is_matched_again_within_an_add(void **state)
+{
+	struct sim_config c = {.workers = 2, .rules = RULES("red", "{ span.shape = \"red\" }")};
+	struct sim *s = sim_create(&c);
+
+	(void)state;
+	for (uint64_t i = 1; i <= 64; i++) {
+		struct sim_span a = span(i, 2, "green");
+
+		a.service = "first";
+		sim_send(s, 0, &a, 1);
+	}
+	sim_settle(s);
+	for (uint64_t i = 1; i <= 64; i++) {
+		struct sim_span b = span(i, 1, "grey");
+
+		b.service = "second";
+		sim_send(s, 0, &b, 1);
+	}
+	sim_reload(s, RULES("blue", "{ span.shape = \"blue\" }"));
+	sim_reload(s, RULES("green", "{ span.shape = \"green\" }"));
+	sim_run(s, 2 * SIM_S);
+	assert_int_equal(s->dest[0].seen_count, 128);
+	for (uint64_t i = 1; i <= 64; i++) {
+		assert_non_null(sim_seen(s, 0, i, 1));
+		assert_non_null(sim_seen(s, 0, i, 2));
+	}
+	sim_destroy(s);
+}
+
 static void many_reloads(void **state)
 {
 	struct sim_config c = {.workers = 3, .rules = ERRORS_ONLY};
@@ -160,6 +192,7 @@ int main(void)
 	    cmocka_unit_test(an_open_trace_keeps_its_rules),
 	    cmocka_unit_test(two_reloads_match_again),
 	    cmocka_unit_test(reloads_overtake_a_batch),
+	    cmocka_unit_test(a_trace_is_matched_again_within_an_add),
 	    cmocka_unit_test(many_reloads),
 	    cmocka_unit_test(drain_with_batches_in_rings),
 	    cmocka_unit_test(drain_with_a_dead_backend),
