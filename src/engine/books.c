@@ -264,7 +264,7 @@ void tw_engine_collect(void *engine, struct tw_expo *x)
 	labelled(x, "traceweir_reloads", "_total", "outcome", "failed",
 	         atomic_load(&e->reloads_failed));
 	one(x, "traceweir_rules_generation", TW_TYPE_GAUGE, "Number of the rules in force.",
-	    atomic_load(&e->shared.generation)->number);
+	    atomic_load(&e->generation));
 	one(x, "traceweir_log_lines_dropped", TW_TYPE_COUNTER,
 	    "Log lines lost because stderr did not take them.", tw_log_dropped());
 	one(x, "traceweir_memory_max_bytes", TW_TYPE_GAUGE, "memory_max in force.",
@@ -316,5 +316,5 @@ void tw_engine_status(void *engine, struct tw_buf *out)
 		              e->config->forward[d].name, (unsigned long long)t.b.dest[d].forwarded,
 		              (unsigned long long)(t.b.dest[d].queued + t.b.dest[d].pending));
 	tw_buf_printf(out, "rules: %s, generation %u\n", tw_engine_rules_name(e),
-	              atomic_load(&e->shared.generation)->number);
+	              atomic_load(&e->generation));
 }

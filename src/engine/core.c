@@ -29,7 +29,8 @@ static int create_rings(struct tw_core *c)
 	return 0;
 }
 
-static int create_dests(struct tw_core *c, const struct tw_transport *transports, uint64_t seed)
+static int create_dests(struct tw_core *c, const struct tw_transport *transports, uint64_t seed,
+                        uint32_t *taken)
 {
 	for (uint32_t d = 0; d < c->s->dest_count; d++) {
 		const struct tw_dest_opts *o = &c->s->dests[d];
@@ -49,11 +50,13 @@ static int create_dests(struct tw_core *c, const struct tw_transport *transports
 		c->dest[d].exporter = tw_exporter_create(&x);
 		if (c->dest[d].exporter == NULL)
 			return TW_ENOMEM;
+		*taken = d + 1;
 	}
 	return 0;
 }
 
-static int create_rest(struct tw_core *c, const struct tw_transport *transports, uint64_t seed)
+static int create_rest(struct tw_core *c, const struct tw_transport *transports, uint64_t seed,
+                       uint32_t *taken)
 {
 	struct tw_shard_config sc = {
 	    .pool = c->s->pool,
@@ -74,7 +77,7 @@ static int create_rest(struct tw_core *c, const struct tw_transport *transports,
 	c->owner_fill = tw_calloc(c->s->workers + 1, sizeof(uint32_t));
 	if (c->rows == NULL || c->pub_rows == NULL || c->owner_fill == NULL)
 		return TW_ENOMEM;
-	if (create_rings(c) != 0 || create_dests(c, transports, seed) != 0)
+	if (create_rings(c) != 0 || create_dests(c, transports, seed, taken) != 0)
 		return TW_ENOMEM;
 	c->shard = tw_shard_create(&sc);
 	if (c->shard == NULL)
@@ -83,20 +86,20 @@ static int create_rest(struct tw_core *c, const struct tw_transport *transports,
 	return 0;
 }
 
-struct tw_core *tw_core_create(struct tw_core_shared *s, uint32_t index,
-                               const struct tw_transport *transports, uint64_t seed)
+int tw_core_create(struct tw_core_shared *s, uint32_t index, const struct tw_transport *transports,
+                   uint64_t seed, uint32_t *taken, struct tw_core **out)
 {
 	struct tw_core *c = tw_alloc_aligned(64, sizeof(*c));
 
+	*out = c;
+	*taken = 0;
 	if (c == NULL)
-		return NULL;
+		return TW_ENOMEM;
 	memset(c, 0, sizeof(*c));
 	c->s = s;
 	c->index = index;
 	s->cores[index] = c;
-	if (create_rest(c, transports, seed) != 0)
-		tw_core_destroy(&c);
-	return c;
+	return create_rest(c, transports, seed, taken);
 }
 
 void tw_core_destroy(struct tw_core **cp)
@@ -310,7 +313,7 @@ bool tw_core_empty(const struct tw_core *c)
 bool tw_core_stopped(const struct tw_core *c)
 {
 	for (uint32_t d = 0; d < c->s->dest_count; d++)
-		if (!tw_exporter_stopped(c->dest[d].exporter))
+		if (c->dest[d].exporter != NULL && !tw_exporter_stopped(c->dest[d].exporter))
 			return false;
 	return true;
 }

@@ -135,9 +135,11 @@ struct tw_core {
 	tw_counter *pub_rows;
 };
 
-/* transports: one per destination, taken over. NULL: no memory. [boot] */
-struct tw_core *tw_core_create(struct tw_core_shared *s, uint32_t index,
-                               const struct tw_transport *transports, uint64_t seed);
+/* transports: one per destination; *taken of them, from the first on, belong to the core on return.
+ * 0 or TW_ENOMEM: then *out may be a half-made core, to be stopped and destroyed like a whole one.
+ * [boot] */
+int tw_core_create(struct tw_core_shared *s, uint32_t index, const struct tw_transport *transports,
+                   uint64_t seed, uint32_t *taken, struct tw_core **out);
 void tw_core_destroy(struct tw_core **c); /* exporters must be stopped; transports, too */
 
 /* A request: scan, match, admit, count, route. The body is taken. done as in struct tw_sink. */

@@ -234,6 +234,8 @@ uint64_t tw_core_stop(struct tw_core *c)
 		struct tw_core_dest *d = &c->dest[i];
 		uint64_t before, after;
 
+		if (d->exporter == NULL)
+			continue; /* half made */
 		while (d->count != 0) {
 			struct tw_kept *k = d->fifo[d->head];
 			uint32_t spans = tw_kept_span_count(k);
@@ -250,7 +252,8 @@ uint64_t tw_core_stop(struct tw_core *c)
 		after = tw_counter_get(&tw_exporter_stats(d->exporter)->lost[TW_LOST_SHUTDOWN]);
 		lost += after - before;
 	}
-	tw_core_publish(c);
+	if (c->shard != NULL)
+		tw_core_publish(c);
 	return lost;
 }
 

@@ -122,6 +122,7 @@ static int create_shared(struct tw_engine *e, struct tw_buf *report)
 		return rc;
 	atomic_store(&s->live[g->number & 3], g);
 	atomic_store(&s->generation, g);
+	atomic_store(&e->generation, g->number);
 	return 0;
 }
 

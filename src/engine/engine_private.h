@@ -29,6 +29,8 @@ struct tw_engine {
 	uint16_t ports[2];
 	_Atomic bool started, leaving, abort_drain;
 	_Atomic uint64_t reloads_ok, reloads_failed;
+	_Atomic uint32_t
+	    generation; /* number in force: the admin thread must not follow the pointer */
 	/* Scratch of the scrape: the admin thread's. */
 	struct tw_core_books *scrape_books; /* [workers] */
 	struct tw_rule_row *scrape_rows, *scrape_sum;

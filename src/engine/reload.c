@@ -115,6 +115,7 @@ static int reload(struct tw_engine *e, struct tw_buf *report)
 	}
 	atomic_store_explicit(&e->shared.live[g->number & 3], g, memory_order_release);
 	atomic_store_explicit(&e->shared.generation, g, memory_order_release);
+	atomic_store(&e->generation, g->number);
 	for (uint32_t i = 0; i < e->shared.workers; i++)
 		tw_worker_wake(e->workers[i]);
 	return 0;

@@ -199,6 +199,7 @@ static int create_transports(struct tw_worker *w, const struct tw_worker_config 
 			                              &w->transports[d], err);
 		if (rc != 0)
 			return rc;
+		w->transports_made = d + 1;
 	}
 	return 0;
 }
@@ -253,9 +254,10 @@ int tw_worker_create(const struct tw_worker_config *c, struct tw_worker **out, s
 	rc = create_transports(w, c, err);
 	if (rc != 0)
 		return rc;
-	w->core = tw_core_create(c->shared, c->index, w->transports, c->seed);
-	if (w->core == NULL)
-		return tw_error_set(err, TW_ENOMEM, 0, "out of memory");
+	rc = tw_core_create(c->shared, c->index, w->transports, c->seed, &w->transports_taken,
+	                    &w->core);
+	if (rc != 0)
+		return tw_error_set(err, rc, 0, "out of memory");
 	rc = create_server(w, c);
 	if (rc != 0)
 		return tw_error_set(err, rc, 0, "out of memory");
@@ -301,6 +303,28 @@ void tw_worker_join(struct tw_worker *w)
 	w->started = false;
 }
 
+/* Transports that no exporter has taken over: only where creating failed. */
+static bool own_transports_stopped(const struct tw_worker *w)
+{
+	for (uint32_t i = w->transports_taken; i < w->transports_made; i++)
+		if (!w->transports[i].stopped(w->transports[i].self))
+			return false;
+	return true;
+}
+
+static void turn_until_closed(struct tw_worker *w)
+{
+	if (w->async.data != NULL)
+		close_handles(w);
+	for (uint32_t i = w->transports_taken; i < w->transports_made; i++)
+		w->transports[i].stop(w->transports[i].self);
+	/* Servers, clients and transports close their handles in turns. */
+	while (!own_transports_stopped(w) || (w->core != NULL && !tw_core_stopped(w->core)))
+		uv_run(&w->loop, UV_RUN_ONCE);
+	for (uint32_t i = w->transports_taken; i < w->transports_made; i++)
+		w->transports[i].destroy(w->transports[i].self);
+}
+
 void tw_worker_destroy(struct tw_worker **wp)
 {
 	struct tw_worker *w = *wp;
@@ -311,15 +335,8 @@ void tw_worker_destroy(struct tw_worker **wp)
 		tw_server_kill(w->server);
 	if (w->core != NULL && !w->handles_closed)
 		tw_core_stop(w->core);
-	if (w->loop.data != NULL) {
-		if (w->async.data != NULL)
-			close_handles(w);
-		/* Until every handle is closed: servers, clients and transports close theirs in
-		 * turns. */
-		while (uv_run(&w->loop, UV_RUN_NOWAIT) != 0 &&
-		       (w->core == NULL || !tw_core_stopped(w->core)))
-			;
-	}
+	if (w->loop.data != NULL)
+		turn_until_closed(w);
 	if (w->server != NULL)
 		tw_server_destroy(&w->server);
 	tw_core_destroy(&w->core);

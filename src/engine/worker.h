@@ -39,6 +39,7 @@ struct tw_worker {
 	bool idle_on;
 	struct tw_ring *sockets; /* accepted, not adopted yet: fd and port tag in a pointer */
 	struct tw_transport transports[TW_DESTINATIONS_MAX];
+	uint32_t transports_made, transports_taken; /* the first `taken` are the core's */
 	pthread_t thread;
 	bool started, killed, handles_closed;
 	uint64_t timer_at_ns;         /* when the timer fires; TW_NEVER: it is off */

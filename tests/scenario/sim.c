@@ -365,10 +365,12 @@ struct sim *sim_create(const struct sim_config *c)
 		dest_opts(s, c, d);
 	for (uint32_t i = 0; i < sh->workers; i++) {
 		struct tw_transport t[TW_DESTINATIONS_MAX];
+		struct tw_core *core;
+		uint32_t taken;
 
 		for (uint32_t d = 0; d < sh->dest_count; d++)
 			t[d] = script(s, d);
-		assert_non_null(tw_core_create(sh, i, t, i + 1));
+		assert_int_equal(tw_core_create(sh, i, t, i + 1, &taken, &core), 0);
 	}
 	return s;
 }
