@@ -44,6 +44,9 @@ static void locate(struct tw_slice text, size_t at, size_t width, struct tw_diag
 {
 	size_t begin = bom_bytes(text), end, next;
 
+	if (text.p == NULL)
+		text.p = (const uint8_t
+		              *)""; /* an empty file: offsets into it are offsets of something */
 	if (at > text.n)
 		at = text.n;
 	if (at < begin)

@@ -226,34 +226,37 @@ void tw_core_dest_room(void *core)
 	tw_core_feed(core);
 }
 
-uint64_t tw_core_stop(struct tw_core *c)
+static void stop_dest(struct tw_core_dest *d, uint32_t i)
+{
+	while (d->count != 0) {
+		struct tw_kept *k = d->fifo[d->head];
+		uint32_t spans = tw_kept_span_count(k);
+
+		d->head = (d->head + 1) & (d->cap - 1);
+		d->count--;
+		d->pending -= spans;
+		tw_exporter_lose(d->exporter, spans, TW_LOST_SHUTDOWN);
+		tw_kept_release(k, i);
+	}
+	tw_exporter_stop(d->exporter);
+}
+
+void tw_core_stop(struct tw_core *c)
+{
+	for (uint32_t i = 0; i < c->s->dest_count; i++)
+		if (c->dest[i].exporter != NULL) /* NULL: half made */
+			stop_dest(&c->dest[i], i);
+	if (c->shard != NULL)
+		tw_core_publish(c);
+}
+
+uint64_t tw_core_lost_at_stop(const struct tw_core *c)
 {
 	uint64_t lost = 0;
 
-	for (uint32_t i = 0; i < c->s->dest_count; i++) {
-		struct tw_core_dest *d = &c->dest[i];
-		uint64_t before, after;
-
-		if (d->exporter == NULL)
-			continue; /* half made */
-		while (d->count != 0) {
-			struct tw_kept *k = d->fifo[d->head];
-			uint32_t spans = tw_kept_span_count(k);
-
-			d->head = (d->head + 1) & (d->cap - 1);
-			d->count--;
-			d->pending -= spans;
-			lost += spans;
-			tw_exporter_lose(d->exporter, spans, TW_LOST_SHUTDOWN);
-			tw_kept_release(k, i);
-		}
-		before = tw_counter_get(&tw_exporter_stats(d->exporter)->lost[TW_LOST_SHUTDOWN]);
-		tw_exporter_stop(d->exporter);
-		after = tw_counter_get(&tw_exporter_stats(d->exporter)->lost[TW_LOST_SHUTDOWN]);
-		lost += after - before;
-	}
-	if (c->shard != NULL)
-		tw_core_publish(c);
+	for (uint32_t i = 0; i < c->s->dest_count; i++)
+		lost +=
+		    tw_counter_get(&tw_exporter_stats(c->dest[i].exporter)->lost[TW_LOST_SHUTDOWN]);
 	return lost;
 }
 

@@ -12,9 +12,15 @@ static void pause_ms(long ms)
 	nanosleep(&t, NULL);
 }
 
-/* Asks all workers for a state and waits until each has reached it; false: the time is over, or a
- * second signal came. Stopping itself is not cut short: it is where the losses are counted. */
-static bool all_reach(struct tw_engine *e, enum tw_worker_state s, uint64_t until_ns)
+/* Workers do these by themselves: neither a sender nor a backend can make them long. They are not
+ * cut short, not even by a second signal: a batch that is still in a ring when its owner stops would
+ * be lost without being counted. */
+#define OWN_WORK_NS (60 * TW_NS_PER_S)
+
+/* Asks all workers for a state and waits until each has reached it; false: the time is over, or, if
+ * may_abort, a second signal came. */
+static bool all_reach(struct tw_engine *e, enum tw_worker_state s, uint64_t until_ns,
+                      bool may_abort)
 {
 	for (;;) {
 		bool all = true;
@@ -27,8 +33,7 @@ static bool all_reach(struct tw_engine *e, enum tw_worker_state s, uint64_t unti
 			}
 		if (all)
 			return true;
-		if (tw_now(e->clock) >= until_ns ||
-		    (s < TW_WORKER_STOPPING && atomic_load(&e->abort_drain)))
+		if (tw_now(e->clock) >= until_ns || (may_abort && atomic_load(&e->abort_drain)))
 			return false;
 		pause_ms(2);
 	}
@@ -41,17 +46,17 @@ uint64_t tw_engine_drain(struct tw_engine *e)
 	atomic_store(&e->leaving, true);
 	tw_engine_accept_join(e);
 	/* What is open may finish, but slow senders get a quarter of the time at most. */
-	if (!all_reach(e, TW_WORKER_CLOSING, start + most / 4)) {
+	if (!all_reach(e, TW_WORKER_CLOSING, start + most / 4, true)) {
 		atomic_store(&e->shared.draining, true);
 		for (uint32_t i = 0; i < e->shared.workers; i++)
 			atomic_store(&e->workers[i]->kill, true);
-		all_reach(e, TW_WORKER_CLOSING, start + most);
+		all_reach(e, TW_WORKER_CLOSING, tw_now(e->clock) + OWN_WORK_NS, false);
 	}
 	/* Every worker's tickets are at zero: no batch is in any ring, so deciding sees whole
 	 * traces. */
-	all_reach(e, TW_WORKER_DECIDING, start + most);
-	all_reach(e, TW_WORKER_FLUSHING, start + most);
-	all_reach(e, TW_WORKER_STOPPING, tw_now(e->clock) + 60 * TW_NS_PER_S);
+	all_reach(e, TW_WORKER_DECIDING, start + most, true);
+	all_reach(e, TW_WORKER_FLUSHING, start + most, true);
+	all_reach(e, TW_WORKER_STOPPING, tw_now(e->clock) + OWN_WORK_NS, false);
 	for (uint32_t i = 0; i < e->shared.workers; i++)
 		lost += e->workers[i]->undelivered;
 	return lost;

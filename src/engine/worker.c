@@ -126,6 +126,26 @@ static void step_flushing(struct tw_worker *w)
 		reach(w, TW_WORKER_FLUSHING);
 }
 
+static void step_stopping(struct tw_worker *w)
+{
+	if (!w->stopping) {
+		w->stopping = true;
+		if (!w->killed)
+			tw_server_kill(w->server);
+		w->killed = true;
+		/* Bounded: without memory for an emergency segment it may say "more" for ever. */
+		for (uint32_t i = 0; i < 1u << 20 && tw_core_drain(w->core); i++)
+			;
+		tw_core_stop(w->core);
+	}
+	/* Sends that were open end in the loop's later turns; only then is it known what was lost.
+	 */
+	if (tw_core_stopped(w->core)) {
+		w->undelivered = tw_core_lost_at_stop(w->core);
+		reach(w, TW_WORKER_STOPPING);
+	}
+}
+
 static void step(struct tw_worker *w)
 {
 	enum tw_worker_state asked = atomic_load_explicit(&w->asked, memory_order_acquire);
@@ -143,16 +163,8 @@ static void step(struct tw_worker *w)
 	}
 	if (asked == TW_WORKER_FLUSHING && reached < TW_WORKER_FLUSHING)
 		step_flushing(w);
-	if (asked >= TW_WORKER_STOPPING && reached < TW_WORKER_STOPPING) {
-		if (!w->killed)
-			tw_server_kill(w->server);
-		w->killed = true;
-		/* Bounded: without memory for an emergency segment it may say "more" for ever. */
-		for (uint32_t i = 0; i < 1u << 20 && tw_core_drain(w->core); i++)
-			;
-		w->undelivered = tw_core_stop(w->core);
-		reach(w, TW_WORKER_STOPPING);
-	}
+	if (asked >= TW_WORKER_STOPPING && reached < TW_WORKER_STOPPING)
+		step_stopping(w);
 	if (asked == TW_WORKER_DONE && tw_core_stopped(w->core))
 		close_handles(w);
 }

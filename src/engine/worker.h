@@ -41,7 +41,7 @@ struct tw_worker {
 	struct tw_transport transports[TW_DESTINATIONS_MAX];
 	uint32_t transports_made, transports_taken; /* the first `taken` are the core's */
 	pthread_t thread;
-	bool started, killed, handles_closed;
+	bool started, killed, stopping, handles_closed;
 	uint64_t timer_at_ns;         /* when the timer fires; TW_NEVER: it is off */
 	uint64_t undelivered;         /* spans, at the end */
 	_Atomic uint32_t asked;       /* enum tw_worker_state that the main thread wants */

@@ -21,7 +21,8 @@ static void count(struct tw_receiver *rx, enum tw_receive_outcome o)
 /* SDKs send metrics and logs to the same ports: a clear no, and a line in the log. */
 static bool other_signal(const struct tw_exchange *x)
 {
-	return strncmp(x->path, "/opentelemetry.proto.collector.", 31) == 0 ||
+	return (strncmp(x->path, "/opentelemetry.proto.collector.", 31) == 0 &&
+	        strncmp(x->path + 31, "trace.", 6) != 0) ||
 	       strcmp(x->path, "/v1/metrics") == 0 || strcmp(x->path, "/v1/logs") == 0 ||
 	       strcmp(x->path, "/v1development/profiles") == 0;
 }

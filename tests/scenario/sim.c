@@ -463,8 +463,10 @@ uint64_t sim_drain(struct sim *s, uint64_t most_ns)
 		}
 		tw_clock_advance(&s->time, 10 * SIM_MS);
 	}
-	for (uint32_t i = 0; i < s->shared.workers; i++)
-		lost += tw_core_stop(s->shared.cores[i]);
+	for (uint32_t i = 0; i < s->shared.workers; i++) {
+		tw_core_stop(s->shared.cores[i]);
+		lost += tw_core_lost_at_stop(s->shared.cores[i]);
+	}
 	return lost;
 }
 
