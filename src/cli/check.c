@@ -27,9 +27,9 @@ static bool looks_like_rules(struct tw_slice s)
 		if (n >= 6 && memcmp(p, "rules:", 6) == 0) {
 			size_t i = 6;
 
-			while (i < n && (p[i] == ' ' || p[i] == '\r' || p[i] == '['))
+			while (i < n && (p[i] == ' ' || p[i] == '\r'))
 				i++;
-			return i == n || p[i] == '#' || p[6] == '[' || (i > 6 && p[i - 1] == '[');
+			return i == n || p[i] == '#' || p[i] == '[';
 		}
 		p += n + 1;
 	}
@@ -81,6 +81,9 @@ static int check_config(const struct tw_cli_args *a, const char *file, struct tw
 			         ? check_rules(c->rules_path, tw_buf_slice(&rules), a->on)
 			         : TW_EINVAL;
 			tw_buf_deinit(&rules);
+		} else if (a->on != NULL) {
+			rc = check_rules("rules/default.yaml (embedded)",
+			                 tw_slice(tw_rules_default, tw_rules_default_n), a->on);
 		}
 	}
 	tw_buf_deinit(&report);

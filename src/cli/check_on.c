@@ -138,7 +138,7 @@ static int take_file(struct reader *rd, const char *path)
 		size_t n = (nl != NULL ? (size_t)(nl - text.p) : text.n) - at;
 
 		number++;
-		if (n > 1)
+		if (n > 0 && !(n == 1 && text.p[at] == '\r'))
 			rc = take_line(rd, tw_slice(text.p + at, n), &err);
 		if (rc != 0)
 			fprintf(stderr, "%s:%u: error: %s\n", path, number, err.text);
@@ -156,6 +156,8 @@ static int report(struct reader *rd)
 
 	if (kept == NULL || rates == NULL) {
 		tw_free(kept);
+		if (rates != NULL)
+			tw_rates_destroy(&rates);
 		return TW_ENOMEM;
 	}
 	for (uint32_t i = 0; i < rd->traces.count; i++) {

@@ -102,8 +102,13 @@ int main(int argc, char **argv)
 	rc = parse(argc, argv, &a);
 	if (rc != 0)
 		return rc;
-	if (strcmp(argv[1], "check") == 0)
+	if (strcmp(argv[1], "check") == 0) {
+		if (a.config != NULL)
+			return wrong_usage("unexpected option", "--config");
 		return a.file_count != 0 ? tw_cli_check(&a) : wrong_usage("check what?", NULL);
+	}
+	if (a.on != NULL)
+		return wrong_usage("unexpected option", "--on");
 	if (a.file_count != 0)
 		return wrong_usage("unexpected argument", a.files[0]);
 	if (strcmp(argv[1], "run") == 0)

@@ -293,7 +293,8 @@ static bool unknown_key(struct tw_loader *l, const struct tw_node *key,
 
 static struct tw_source *source_of(struct tw_loader *l, const struct tw_node *n)
 {
-	for (uint32_t i = 0; i < l->graft_count; i++)
+	/* The last one counts where several set the same place. */
+	for (uint32_t i = l->graft_count; i-- > 0;)
 		if (l->grafts[i].node == n || l->grafts[i].node == n->key)
 			return &l->grafts[i].source;
 	return l->at;

@@ -89,6 +89,9 @@ static void spans(struct tw_engine *e, struct tw_expo *x, const struct totals *t
 	for (uint32_t i = 0; i < rules; i++)
 		labelled(x, "traceweir_spans_let_go", "_total", "rule",
 		         tw_rulebook_name(&e->book, (uint16_t)i), e->scrape_sum[i].spans_let_go);
+	/* No rule was asked: the machine had no memory to hold them. */
+	if (t->b.shard.unstored != 0)
+		labelled(x, "traceweir_spans_let_go", "_total", "rule", "", t->b.shard.unstored);
 	one(x, "traceweir_spans_in_flight", TW_TYPE_GAUGE,
 	    "Spans accepted and not decided: in rings or in open traces.", t->in_flight);
 	one(x, "traceweir_ring_spans", TW_TYPE_GAUGE,

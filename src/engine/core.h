@@ -155,7 +155,7 @@ void tw_core_flush(struct tw_core *c);       /* exporters: close batches, cut ba
 bool tw_core_empty(const struct tw_core *c); /* nothing open, kept or queued */
 void tw_core_stop(struct tw_core *c);        /* what is not delivered is lost{shutdown} */
 bool tw_core_stopped(const struct tw_core *c);
-uint64_t tw_core_lost_at_stop(const struct tw_core *c); /* spans; once stopped */
+uint64_t tw_core_lost_at_stop(const struct tw_core *c); /* spans; once stopped and empty */
 uint64_t tw_core_tickets(const struct tw_core *c);      /* in flight */
 /* Copies the published books; rows has room for `rules` rows. [any] */
 void tw_core_books_read(struct tw_core *c, struct tw_core_books *books, struct tw_rule_row *rows,

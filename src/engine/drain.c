@@ -13,8 +13,8 @@ static void pause_ms(long ms)
 }
 
 /* Workers do these by themselves: neither a sender nor a backend can make them long. They are not
- * cut short, not even by a second signal: a batch that is still in a ring when its owner stops would
- * be lost without being counted. */
+ * cut short, not even by a second signal: a batch that is still in a ring when its owner stops
+ * would be lost without being counted. */
 #define OWN_WORK_NS (60 * TW_NS_PER_S)
 
 /* Asks all workers for a state and waits until each has reached it; false: the time is over, or, if
@@ -39,6 +39,20 @@ static bool all_reach(struct tw_engine *e, enum tw_worker_state s, uint64_t unti
 	}
 }
 
+/* A worker that a hanging disk keeps from stopping has said the rest in its books. */
+static uint64_t undelivered(const struct tw_worker *w)
+{
+	struct tw_core_books b;
+	uint64_t n = 0;
+
+	if (atomic_load_explicit(&w->reached, memory_order_acquire) >= TW_WORKER_STOPPING)
+		return w->undelivered;
+	tw_core_books_read(w->core, &b, NULL, 0);
+	for (uint32_t d = 0; d < w->shared->dest_count; d++)
+		n += b.dest[d].pending + b.dest[d].queued + b.dest[d].lost[TW_LOST_SHUTDOWN];
+	return n;
+}
+
 uint64_t tw_engine_drain(struct tw_engine *e)
 {
 	uint64_t most = e->config->drain.most_ns, start = tw_now(e->clock), lost = 0;
@@ -58,7 +72,7 @@ uint64_t tw_engine_drain(struct tw_engine *e)
 	all_reach(e, TW_WORKER_FLUSHING, start + most, true);
 	all_reach(e, TW_WORKER_STOPPING, tw_now(e->clock) + OWN_WORK_NS, false);
 	for (uint32_t i = 0; i < e->shared.workers; i++)
-		lost += e->workers[i]->undelivered;
+		lost += undelivered(e->workers[i]);
 	return lost;
 }
 

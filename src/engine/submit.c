@@ -174,6 +174,18 @@ static bool rings_have_room(struct tw_core *c, const struct tw_ticket *t)
 	return true;
 }
 
+/* A request whose views are larger than the whole budget passes when it is alone, as in the pool:
+ * refused, it would come again for ever. The scan has made them already. */
+static bool reserve_views(struct tw_core *c, const struct tw_ticket *t, uint64_t bytes)
+{
+	if (tw_budget_reserve(c->s->views, bytes))
+		return true;
+	if (tw_budget_used(c->s->views) > (t->body.budget == c->s->views ? t->body.cap : 0))
+		return false;
+	tw_budget_force(c->s->views, bytes);
+	return true;
+}
+
 /* Reserves everything that the commit needs; TW_REFUSE_COUNT: admitted. */
 static enum tw_refusal admit(struct tw_core *c, struct tw_ticket *t, uint64_t *bytes)
 {
@@ -184,7 +196,7 @@ static enum tw_refusal admit(struct tw_core *c, struct tw_ticket *t, uint64_t *b
 		return TW_REFUSE_DRAIN;
 	for (uint32_t i = 0; i < t->req.span_count; i++)
 		*bytes += t->req.spans[i].bytes_n;
-	if (!tw_budget_reserve(c->s->views, views))
+	if (!reserve_views(c, t, views))
 		return TW_REFUSE_MEMORY;
 	t->views_bytes = views;
 	if (!group(c, t))

@@ -139,8 +139,9 @@ static void step_stopping(struct tw_worker *w)
 		tw_core_stop(w->core);
 	}
 	/* Sends that were open end in the loop's later turns; only then is it known what was lost.
-	 */
-	if (tw_core_stopped(w->core)) {
+	 * Not waited for here: a transport whose handles take longer, as one that asks a dead DNS
+	 * server does. */
+	if (tw_core_empty(w->core)) {
 		w->undelivered = tw_core_lost_at_stop(w->core);
 		reach(w, TW_WORKER_STOPPING);
 	}

@@ -114,6 +114,28 @@ static void retry_for_gives_up(void **state)
 	sim_destroy(s);
 }
 
+/* A socket's sends end in a turn of the loop after the stop: until then the core is not empty, and
+ * then they are among what was lost. */
+static void what_is_being_sent_at_the_stop_is_lost(void **state)
+{
+	struct sim_config c = {.workers = 1, .rules = EVERYTHING};
+	struct sim *s = sim_create(&c);
+	struct tw_core *core = s->shared.cores[0];
+
+	(void)state;
+	s->dest[0].mode = SIM_HOLE;
+	s->dest[0].stops_late = true;
+	send_traces(s, 1, 10);
+	sim_run(s, SIM_S);
+	assert_int_equal(s->dest[0].held, 1);
+	assert_int_equal(sim_drain(s, SIM_S), 0);
+	assert_false(tw_core_empty(core));
+	sim_answer_held(s, 0, false);
+	assert_true(tw_core_empty(core));
+	assert_int_equal(tw_core_lost_at_stop(core), 20);
+	sim_destroy(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -122,6 +144,7 @@ int main(void)
 	    cmocka_unit_test(one_of_two_is_dead),
 	    cmocka_unit_test(poison_does_not_block),
 	    cmocka_unit_test(retry_for_gives_up),
+	    cmocka_unit_test(what_is_being_sent_at_the_stop_is_lost),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

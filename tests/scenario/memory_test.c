@@ -109,12 +109,33 @@ static void a_full_buffer_refuses_and_recovers(void **state)
 	sim_destroy(s);
 }
 
+/* Refused it would come again for ever; so alone it passes, and beside others it waits. */
+static void views_larger_than_their_budget(void **state)
+{
+	struct sim_config c = {.workers = 2, .rules = ERRORS_ONLY};
+	struct sim *s = sim_create(&c);
+	struct sim_span a[2] = {{.trace = 1, .span = 2, .parent = 1}, {.trace = 1, .span = 1}};
+
+	(void)state;
+	tw_budget_init(&s->views, 100);
+	assert_true(tw_budget_reserve(&s->views, 1));
+	assert_false(sim_send(s, 0, a, 2));
+	assert_int_equal(sim_books(s).refused[TW_REFUSE_MEMORY], 2);
+	tw_budget_release(&s->views, 1);
+	sim_send(s, 0, a, 2);
+	sim_settle(s);
+	assert_int_equal(s->answer.ok, 1);
+	assert_int_equal(sim_books(s).accepted, 2);
+	sim_destroy(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(early_decisions_make_room),
 	    cmocka_unit_test(compaction_under_mixed_waits),
 	    cmocka_unit_test(a_full_buffer_refuses_and_recovers),
+	    cmocka_unit_test(views_larger_than_their_budget),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -256,6 +256,8 @@ static void script_stop(void *self)
 	    .outcome = TW_SEND_STOPPED, .retry_after_ms = UINT64_MAX, .text = ""};
 	uint32_t n = d->held;
 
+	if (d->stops_late)
+		return;
 	d->held = 0;
 	for (uint32_t i = 0; i < n; i++)
 		d->done[i](d->done_ctx[i], &r);

@@ -28,6 +28,7 @@ struct sim_dest {
 	enum sim_mode mode;
 	struct sim_seen *seen;
 	uint32_t seen_count;
+	bool stops_late;      /* held sends do not end within stop, as over a socket */
 	uint32_t sends, held; /* held: sends that SIM_HOLE never answered */
 	tw_send_done done[64];
 	void *done_ctx[64];
