@@ -394,7 +394,7 @@ static uint32_t add_one(struct tw_shard *s, struct batch *b, const struct tw_spa
 		if (room) {
 			add_late(s, b, sp, &v);
 		} else {
-			s->st.unstored += v.keep;
+			s->st.unstored++;
 			let_go_late(s);
 		}
 		return TW_RECORD_NONE;
