@@ -50,9 +50,12 @@ static inline struct tw_keysum tw_keysum(const uint8_t *p, size_t n)
 
 static inline uint32_t tw_keytab_cell(const struct tw_keytab *kt, struct tw_keysum s, size_t n)
 {
-	uint64_t h = s.a ^ (s.b << 23 | s.b >> 41) ^ n;
+	/* Two multipliers: were the parts put together first, keys such as "k1" and "k10" would be
+	 * the same to every seed, and no seed would ever do. */
+	uint64_t other = kt->seed << 32 | kt->seed >> 32;
+	uint64_t h = s.a * kt->seed + (s.b + n * UINT64_C(0x9E3779B97F4A7C15)) * other;
 
-	return (uint32_t)((h * kt->seed) >> kt->shift);
+	return (uint32_t)(h >> kt->shift);
 }
 
 /* Equal between their first and last eight bytes, n > 16? */

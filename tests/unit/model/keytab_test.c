@@ -110,6 +110,32 @@ static void random_tables(void **state)
 	}
 }
 
+/* Keys that count: "k1" and "k10" differ in little more than their length. */
+static void numbered_keys(void **state)
+{
+	static const char *const forms[] = {"%d",    "k%d",      "ab%d",
+	                                    "key%d", "my.key%d", "a.long.key.%d"};
+
+	(void)state;
+	for (size_t f = 0; f < sizeof(forms) / sizeof(forms[0]); f++) {
+		struct tw_keytab *kt = tw_keytab_create();
+		char key[64];
+
+		for (int i = 0; i < 63; i++) {
+			snprintf(key, sizeof(key), forms[f], i);
+			assert_int_equal(tw_keytab_add(kt, tw_slice_str(key)), i + 1);
+		}
+		assert_int_equal(tw_keytab_seal(kt), 0);
+		for (int i = 0; i < 63; i++) {
+			snprintf(key, sizeof(key), forms[f], i);
+			assert_int_equal(find(kt, key), i + 1);
+		}
+		snprintf(key, sizeof(key), forms[f], 63);
+		assert_int_equal(find(kt, key), -1);
+		tw_keytab_destroy(&kt);
+	}
+}
+
 static void refused_memory_is_an_answer(void **state)
 {
 	struct tw_keytab *kt;
@@ -142,6 +168,7 @@ int main(void)
 	    cmocka_unit_test(full_table_of_all_lengths),
 	    cmocka_unit_test(keys_that_differ_in_the_middle),
 	    cmocka_unit_test(random_tables),
+	    cmocka_unit_test(numbered_keys),
 	    cmocka_unit_test(refused_memory_is_an_answer),
 	};
 
