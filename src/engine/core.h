@@ -117,15 +117,13 @@ struct tw_core {
 	_Atomic uint32_t adopted;              /* its number, for engine.c */
 	_Atomic uint32_t tickets_of[4];        /* tickets in flight by generation & 3 */
 	uint64_t now_ns;
-	bool in_keep;
 	struct tw_core_dest dest[TW_DESTINATIONS_MAX];
 	struct tw_request one,
 	    again; /* scratch: a span scanned by itself; the same from within an add */
 	struct tw_kept_span *kept_spans;
 	struct tw_emit_span *emit_spans;
 	uint32_t kept_cap;
-	uint32_t *owner_fill; /* scratch: [workers] */
-	bool drained;
+	uint32_t *owner_fill;       /* scratch: [workers] */
 	struct tw_core_books books; /* working copy, plain */
 	struct tw_rule_row *rows;   /* working copy */
 	uint64_t dirty[TW_RULE_IDS_MAX / 64];

@@ -231,8 +231,6 @@ int tw_engine_create(struct tw_config *config, const struct tw_clock *clock, str
 
 int tw_engine_start(struct tw_engine *e)
 {
-	e->started_ns = tw_now(e->clock);
-	e->started_wall_ns = tw_wall(e->clock);
 	for (uint32_t i = 0; i < e->shared.workers; i++)
 		if (tw_worker_start(e->workers[i]) != 0)
 			return TW_EIO;

@@ -19,7 +19,6 @@ struct tw_engine {
 	struct tw_tls *tls[TW_DESTINATIONS_MAX];
 	struct tw_file *files[TW_DESTINATIONS_MAX];
 	struct tw_worker *workers[TW_WORKERS_MAX];
-	uint64_t started_ns, started_wall_ns;
 	/* The acceptor's thread. */
 	uv_loop_t accept_loop;
 	uv_async_t accept_stop;

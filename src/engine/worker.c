@@ -121,7 +121,6 @@ static void step_closing(struct tw_worker *w)
 static void step_flushing(struct tw_worker *w)
 {
 	tw_core_flush(w->core);
-	atomic_store(&w->empty, tw_core_empty(w->core));
 	if (tw_core_empty(w->core))
 		reach(w, TW_WORKER_FLUSHING);
 }

@@ -42,13 +42,11 @@ struct tw_worker {
 	uint32_t transports_made, transports_taken; /* the first `taken` are the core's */
 	pthread_t thread;
 	bool started, killed, stopping, handles_closed;
-	uint64_t timer_at_ns;         /* when the timer fires; TW_NEVER: it is off */
-	uint64_t undelivered;         /* spans, at the end */
-	_Atomic uint32_t asked;       /* enum tw_worker_state that the main thread wants */
-	_Atomic uint32_t reached;     /* the one that is complete */
-	_Atomic bool kill;            /* close connections now */
-	_Atomic bool empty;           /* nothing open, kept or queued */
-	_Atomic uint32_t connections; /* adopted or on their way */
+	uint64_t timer_at_ns;     /* when the timer fires; TW_NEVER: it is off */
+	uint64_t undelivered;     /* spans, at the end */
+	_Atomic uint32_t asked;   /* enum tw_worker_state that the main thread wants */
+	_Atomic uint32_t reached; /* the one that is complete */
+	_Atomic bool kill;        /* close connections now */
 };
 
 struct tw_worker_config {

@@ -6,29 +6,10 @@
 #include <stdio.h>
 #include <cmocka.h>
 
+#include "pb_build.h"
 #include "tw/base/mem.h"
 
 /* ---- requests ---- */
-
-static void varint(struct tw_buf *b, uint64_t v)
-{
-	for (; v >= 0x80; v >>= 7)
-		tw_buf_putc(b, (char)(v | 0x80));
-	tw_buf_putc(b, (char)v);
-}
-
-static void bytes_field(struct tw_buf *b, uint32_t field, const void *p, size_t n)
-{
-	varint(b, field << 3 | 2);
-	varint(b, n);
-	tw_buf_put(b, p, n);
-}
-
-static void fixed64(struct tw_buf *b, uint32_t field, uint64_t v)
-{
-	varint(b, field << 3 | 1);
-	tw_buf_put(b, &v, 8);
-}
 
 static void big_endian(uint8_t *p, uint64_t v)
 {
@@ -36,75 +17,51 @@ static void big_endian(uint8_t *p, uint64_t v)
 		p[i] = (uint8_t)(v >> (56 - 8 * i));
 }
 
-static void attribute(struct tw_buf *b, uint32_t field, const char *key, const char *value)
-{
-	struct tw_buf kv, any;
-
-	tw_buf_init(&kv, 0);
-	tw_buf_init(&any, 0);
-	bytes_field(&any, 1, value, strlen(value));
-	bytes_field(&kv, 1, key, strlen(key));
-	bytes_field(&kv, 2, any.p, any.n);
-	bytes_field(b, field, kv.p, kv.n);
-	tw_buf_deinit(&kv);
-	tw_buf_deinit(&any);
-}
-
-static void encode_span(struct tw_buf *b, const struct sim_span *s)
+static void encode_span(struct pb *b, const struct sim_span *s)
 {
 	uint8_t id[16];
 
 	/* The high half only has to differ between traces; rules look at the low 56 bits. */
 	big_endian(id, s->trace * UINT64_C(0x9E3779B97F4A7C15) | 1);
 	big_endian(id + 8, s->trace);
-	bytes_field(b, 1, id, 16);
+	pb_bytes(b, 1, id, 16);
 	big_endian(id, s->span);
-	bytes_field(b, 2, id, 8);
+	pb_bytes(b, 2, id, 8);
 	if (s->parent != 0) {
 		big_endian(id, s->parent);
-		bytes_field(b, 4, id, 8);
+		pb_bytes(b, 4, id, 8);
 	}
-	bytes_field(b, 5, s->name != NULL ? s->name : "op",
-	            strlen(s->name != NULL ? s->name : "op"));
-	varint(b, 6 << 3);
-	varint(b, (uint64_t)(s->kind != 0 ? s->kind : TW_KIND_SERVER));
-	fixed64(b, 7, s->start_ns);
-	fixed64(b, 8, s->start_ns + s->duration_ns);
+	pb_str(b, 5, s->name != NULL ? s->name : "op");
+	pb_varint(b, 6, (uint64_t)(s->kind != 0 ? s->kind : TW_KIND_SERVER));
+	pb_fixed64(b, 7, s->start_ns);
+	pb_fixed64(b, 8, s->start_ns + s->duration_ns);
 	if (s->attr != NULL)
-		attribute(b, 9, "shape", s->attr);
+		pb_attr(b, 9, "shape", s->attr);
 	if (s->status != 0) {
-		uint8_t status[2] = {3 << 3, (uint8_t)s->status};
-
-		bytes_field(b, 15, status, 2);
+		pb_begin(b, 15);
+		pb_varint(b, 3, (uint64_t)s->status);
+		pb_end(b);
 	}
 }
 
 void sim_encode(struct tw_buf *out, const struct sim_span *spans, uint32_t n)
 {
-	struct tw_buf span, scope, res;
+	struct pb b = {0};
 
-	tw_buf_init(&span, 0);
-	tw_buf_init(&scope, 0);
-	tw_buf_init(&res, 0);
 	for (uint32_t i = 0; i < n; i++) {
-		struct tw_buf resource;
-
-		tw_buf_init(&resource, 0);
-		attribute(&resource, 1, "service.name",
-		          spans[i].service != NULL ? spans[i].service : "svc");
-		tw_buf_clear(&span);
-		tw_buf_clear(&scope);
-		tw_buf_clear(&res);
-		encode_span(&span, &spans[i]);
-		bytes_field(&scope, 2, span.p, span.n);
-		bytes_field(&res, 1, resource.p, resource.n);
-		bytes_field(&res, 2, scope.p, scope.n);
-		bytes_field(out, 1, res.p, res.n);
-		tw_buf_deinit(&resource);
+		pb_begin(&b, 1); /* resource_spans */
+		pb_begin(&b, 1);
+		pb_attr(&b, 1, "service.name", spans[i].service != NULL ? spans[i].service : "svc");
+		pb_end(&b);
+		pb_begin(&b, 2); /* scope_spans */
+		pb_begin(&b, 2);
+		encode_span(&b, &spans[i]);
+		pb_end(&b);
+		pb_end(&b);
+		pb_end(&b);
 	}
-	tw_buf_deinit(&span);
-	tw_buf_deinit(&scope);
-	tw_buf_deinit(&res);
+	tw_buf_put(out, b.p, b.n);
+	pb_free(&b);
 }
 
 struct pending {
