@@ -14,11 +14,32 @@
 #include "tw/model/span.h"
 #include "tw/model/trace.h"
 
+struct tw_templates;
+
 struct tw_scan_opts {
-	struct tw_hash_key key;       /* for trace_id and head hashes */
-	const struct tw_keytab *keys; /* sealed */
-	uint32_t spans_max;           /* of one request */
+	struct tw_hash_key key;         /* for trace_id and head hashes */
+	const struct tw_keytab *keys;   /* sealed */
+	uint32_t spans_max;             /* of one request */
+	struct tw_templates *templates; /* of the calling thread; NULL: every span is read anew */
 };
+
+/* ---- templates ----
+ * What a scanner has learnt of the spans that come again and again. With it the scan yields the
+ * same views, and spans that it recognises have an operation (tw/model/span.h). One thread owns a
+ * cache. A request that was scanned with it must be reset by the same thread. */
+struct tw_template_stats {
+	uint64_t recognised;               /* spans */
+	uint64_t learned;                  /* times that a span taught it something */
+	uint64_t evicted;                  /* shapes: names with their kind and parenthood */
+	uint64_t shapes, templates, bytes; /* there now */
+};
+/* key: keeps a peer from choosing collisions. NULL: no memory. [boot] */
+struct tw_templates *tw_templates_create(struct tw_hash_key key, size_t bytes_max);
+void tw_templates_destroy(struct tw_templates **t);
+/* Before a scan with the keys of another generation: what was learnt for the old ones is forgotten.
+ */
+void tw_templates_generation(struct tw_templates *t, uint32_t generation);
+struct tw_template_stats tw_templates_stats(const struct tw_templates *t);
 
 /* 0; TW_EINVAL: malformed; TW_ELIMIT: more than spans_max or TW_REQUEST_GROUPS_MAX; TW_ENOMEM. On
  * an error the request's content is unspecified (reset it). body: an ExportTraceServiceRequest, and

@@ -17,6 +17,12 @@ static void free_arrays(struct tw_request *r)
 	tw_free(r->resources);
 	tw_free(r->scopes);
 	tw_free(r->values);
+	tw_free(r->operations);
+	tw_free(r->places);
+	r->operations = NULL;
+	r->places = NULL;
+	r->operation_cap = 0;
+	r->place_cap = 0;
 	r->spans = NULL;
 	r->resources = NULL;
 	r->scopes = NULL;
@@ -25,8 +31,16 @@ static void free_arrays(struct tw_request *r)
 	r->value_cap = 0;
 }
 
+static void put_templates(struct tw_request *r)
+{
+	for (uint32_t i = 0; i < r->operation_count; i++)
+		tw_template_put(r->operations[i].template);
+	r->operation_count = 0;
+}
+
 void tw_request_deinit(struct tw_request *r)
 {
+	put_templates(r);
 	free_arrays(r);
 	tw_arena_deinit(&r->arena);
 	memset(r, 0, sizeof(*r));
@@ -35,12 +49,14 @@ void tw_request_deinit(struct tw_request *r)
 void tw_request_reset(struct tw_request *r)
 {
 	size_t held = r->span_cap * sizeof(*r->spans) + r->resource_cap * sizeof(*r->resources) +
-	              r->scope_cap * sizeof(*r->scopes) + r->value_cap * sizeof(*r->values);
+	              r->scope_cap * sizeof(*r->scopes) + r->value_cap * sizeof(*r->values) +
+	              r->operation_cap * sizeof(*r->operations) + r->place_cap * sizeof(*r->places);
 
+	put_templates(r);
 	if (held > KEEP_BYTES_MAX)
 		free_arrays(r);
 	r->span_count = r->resource_count = r->scope_count = 0;
-	r->value_count = 0;
+	r->value_count = r->place_count = 0;
 	memset(r->rejected, 0, sizeof(r->rejected));
 	r->reject_text[0] = '\0';
 	tw_arena_reset(&r->arena);
@@ -98,19 +114,31 @@ bool tw_request_room_values(struct tw_request *r, size_t values)
 	struct tw_value *old = r->values;
 	void *array = old;
 	uintptr_t before = (uintptr_t)old;
+	size_t cap = r->value_cap;
 
 	if (!grow(&array, &r->value_cap, r->value_count + values, sizeof(*r->values)))
 		return false;
 	r->values = array;
 	if ((uintptr_t)array == before || !before)
 		return true;
-	for (uint32_t i = 0; i < r->span_count; i++)
-		if (r->spans[i].slots)
-			r->spans[i].slots =
-			    r->values + ((uintptr_t)r->spans[i].slots - before) / sizeof(*old);
+	for (uint32_t i = 0; i < r->span_count; i++) {
+		uintptr_t at = (uintptr_t)r->spans[i].slots - before;
+
+		/* Those of a template are not in the array. */
+		if (r->spans[i].slots && at < cap * sizeof(*old))
+			r->spans[i].slots = r->values + at / sizeof(*old);
+	}
 	for (uint32_t i = 0; i < r->resource_count; i++)
 		if (r->resources[i].slots)
 			r->resources[i].slots =
 			    r->values + ((uintptr_t)r->resources[i].slots - before) / sizeof(*old);
 	return true;
+}
+
+bool tw_request_room_operations(struct tw_request *r, uint32_t operations, size_t places)
+{
+	return grow32((void **)&r->operations, &r->operation_cap,
+	              (size_t)r->operation_count + operations, sizeof(*r->operations)) &&
+	       grow((void **)&r->places, &r->place_cap, r->place_count + places,
+	            sizeof(*r->places));
 }

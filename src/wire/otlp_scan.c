@@ -5,7 +5,7 @@
  * no admitted span leave nothing. */
 #include <stdio.h>
 
-#include "scan.h"
+#include "shape.h"
 #include "tw/base/limits.h"
 
 /* The fields of a group other than its children. */
@@ -324,6 +324,7 @@ static struct scan scan_of(const struct tw_scan_opts *o, struct tw_request *out)
 	    .keys = o->keys,
 	    .key_count = tw_keytab_count(o->keys),
 	    .r = out,
+	    .templates = o->templates,
 	    .key = o->key,
 	    .spans_max = o->spans_max,
 	};
@@ -338,6 +339,10 @@ int tw_otlp_scan(const struct tw_scan_opts *o, struct tw_slice body, struct tw_r
 	if (body.n > UINT32_MAX)
 		return tw_error_set(err, TW_ELIMIT, 0, "a request of more than 4 GiB");
 	begin_body(&s, WIRE_REQUEST, body);
+	if (s.templates) {
+		s.templates->stamp++;
+		s.templates->ahead[1].p = NULL;
+	}
 	e = scan_request(&s);
 	return TW_LIKELY(!e) ? 0 : failed(&s, e, err);
 }

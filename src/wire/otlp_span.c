@@ -9,7 +9,7 @@
  * Text is checked for a run of attributes at once: the bytes above 0x7f in it are counted, and must
  * be those of the varints. Only when there are more is the span looked at string by string. */
 #include "ascii.h"
-#include "scan.h"
+#include "shape.h"
 #include "tw/base/limits.h"
 
 /* A run of attributes is not longer, so that its bytes above 0x7f fit the counters. */
@@ -484,6 +484,7 @@ int scan_span(struct scan *s, const uint8_t *at, const uint8_t *p, const uint8_t
 {
 	struct tw_request *r = s->r;
 	const uint8_t *q = NULL;
+	struct missed missed;
 	struct span_state st;
 	struct tw_span *v;
 	bool usual;
@@ -501,6 +502,11 @@ int scan_span(struct scan *s, const uint8_t *at, const uint8_t *p, const uint8_t
 	v->bytes = p;
 	v->bytes_n = (uint32_t)(end - p);
 	v->scope = scope;
+	missed.learn = false;
+	if (s->templates && TW_LIKELY(end <= s->slack && end - p >= 28) &&
+	    scan_templated(s, v, p, end, scope, &missed))
+		return 0;
+	v->operation = 0;
 	clear(v);
 	st.attrs.slot = r->values + r->value_count;
 	begin(&st);
@@ -538,5 +544,7 @@ int scan_span(struct scan *s, const uint8_t *at, const uint8_t *p, const uint8_t
 		r->value_count += 64u - (uint32_t)__builtin_clzll(st.attrs.set);
 	}
 	r->span_count++;
+	if (missed.learn && usual)
+		shape_learn(s->templates, s->keys, missed.shape, &missed.x, end);
 	return 0;
 }

@@ -14,6 +14,7 @@
 struct scan {
 	const struct tw_keytab *keys;
 	struct tw_request *r;
+	struct tw_templates *templates; /* NULL: none */
 	struct tw_hash_key key;
 	const uint8_t *safe;  /* from any byte up to this one, 64 can be read; NULL: from none */
 	const uint8_t *slack; /* likewise, SCAN_SLACK_BYTES */

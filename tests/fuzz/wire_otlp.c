@@ -1,10 +1,12 @@
 /* Any bytes as an OTLP request: scanned, encoded as JSON, emitted and scanned again.
  *
  * Holds: every view lies within the body or the arena; what was scanned can be emitted, and what is
- * emitted scans to the same spans; JSON of it reads back. */
+ * emitted scans to the same spans; JSON of it reads back; scanned again and again with a cache of
+ * templates, which learns it, it gives the same views. */
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "same_views.h"
 #include "tw/wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -130,10 +132,29 @@ static void check_json(struct tw_slice body)
 	tw_buf_deinit(&back);
 }
 
+/* The same bytes four times: a name is learnt when it comes again, and recognised after that. */
+static void check_templates(struct tw_scan_opts o, struct tw_slice body,
+                            const struct tw_request *generic)
+{
+	struct tw_request r;
+	struct tw_error err;
+
+	o.templates = tw_templates_create(o.key, 1 << 20);
+	CHECK(o.templates);
+	tw_request_init(&r);
+	for (int i = 0; i < 4; i++) {
+		tw_request_reset(&r);
+		CHECK(tw_otlp_scan(&o, body, &r, &err) == 0);
+		CHECK(differing_view(generic, &r) == -1);
+	}
+	tw_request_deinit(&r);
+	tw_templates_destroy(&o.templates);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct tw_keytab *keys = make_keys();
-	struct tw_scan_opts o = {{3, 4}, keys, 100000};
+	struct tw_scan_opts o = {.key = {3, 4}, .keys = keys, .spans_max = 100000};
 	struct tw_error err = {0};
 	struct tw_request r;
 
@@ -142,6 +163,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_views(&r, data, size, tw_keytab_count(keys));
 		check_emit(&o, &r);
 		check_json(tw_slice(data, size));
+		check_templates(o, tw_slice(data, size), &r);
 	} else {
 		CHECK(err.code < 0 && err.text[0] && err.offset <= size);
 		CHECK(!strstr(err.text, "not an OTLP trace request"));

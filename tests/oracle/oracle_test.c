@@ -613,7 +613,8 @@ int main(int argc, char **argv)
 	for (uint32_t k = 0; k < KEYS_ASKED; k++)
 		CHECK(tw_keytab_add(s->keys, tw_slice_str(generate_keys[k])) == (int)k);
 	CHECK(tw_keytab_seal(s->keys) == 0);
-	s->o = (struct tw_scan_opts){{5, 6}, s->keys, TW_REQUEST_SPANS_MAX};
+	s->o = (struct tw_scan_opts){
+	    .key = {5, 6}, .keys = s->keys, .spans_max = TW_REQUEST_SPANS_MAX};
 	tw_request_init(&s->r);
 	tw_request_init(&s->again);
 	for (uint64_t i = 0; i < count; i++) {

@@ -1,15 +1,15 @@
 /* What the scan of one request yields: views over the request's bytes.
  *
  * A view borrows everything from the body it was scanned from, so it lives exactly as long as the
- * ticket that holds the body. `wire` fills ids to slots; `rules` fills the mask words and the
- * resource's leaf words; `metrics` fills series; `buffer` fills log_ref; nobody else writes there.
- * One thread at a time: the receiving worker until the commit, then each owner only reads (it keeps
- * log_ref in tables of its own). */
+ * ticket that holds the body; slots and texts may lie in the span's template, which the request
+ * holds as long. `wire` fills ids to slots and the operations; `rules` fills the mask words and the
+ * resource's leaf words; `metrics` fills series; nobody else writes there.
+ * One thread at a time: the receiving worker until the commit, then each owner only reads. */
 #ifndef TW_MODEL_SPAN_H
 #define TW_MODEL_SPAN_H
 
 #include "tw/base/arena.h"
-#include "tw/model/value.h"
+#include "tw/model/template.h"
 
 #define TW_MASK_WORDS                                                                              \
 	2u /* spanset bits of a span: 128; the rule compiler says when a file needs more */
@@ -84,6 +84,19 @@ struct tw_span {
 	    status; /* enum tw_kind (unknown → UNSPECIFIED), enum tw_status (unknown → UNSET) */
 	uint8_t flags;
 	uint8_t pad;
+	uint32_t operation; /* 1 + index; 0: the span has no template */
+	uint32_t places;    /* the first of its template's differing values, in tw_request.places */
+};
+
+/* The spans of one template within one scope: what rules and metrics find for one of them holds
+ * for all, if it depends on nothing that differs. */
+struct tw_operation {
+	struct tw_template *template;
+	uint32_t scope;
+	uint32_t series;              /* metrics: if counted */
+	uint64_t mask[TW_MASK_WORDS]; /* rules: if matched */
+	bool counted, matched;
+	bool differs; /* rules: the mask depends on the single span */
 };
 
 /* Why single spans of a request were not admitted; reported as partial success. */
@@ -102,22 +115,28 @@ struct tw_request { /* pooled: arrays keep their memory from request to request 
 	struct tw_span *spans;
 	struct tw_resource *resources;
 	struct tw_scope *scopes;
-	struct tw_value *values; /* backs the slots of spans and resources */
+	struct tw_value *values;         /* backs the slots of spans and resources */
+	struct tw_operation *operations; /* each holds a reference to its template */
+	struct tw_place *places;
 	uint32_t span_count, span_cap;
 	uint32_t resource_count, resource_cap;
 	uint32_t scope_count, scope_cap;
+	uint32_t operation_count, operation_cap;
 	size_t value_count, value_cap;
+	size_t place_count, place_cap;
 	uint32_t rejected[TW_REJECT_COUNT];
 	char reject_text[160]; /* the first rejected span: field and offset */
 	struct tw_arena arena; /* cold pieces that are not contiguous in the body */
 };
 void tw_request_init(struct tw_request *r);
 void tw_request_deinit(struct tw_request *r);
-void tw_request_reset(struct tw_request *r); /* empties; gives memory back past 4 MiB */
+void tw_request_reset(struct tw_request *r); /* empties; gives memory back past 4 MiB. Puts the
+                                                templates back [scanner] */
 uint32_t tw_request_rejected(const struct tw_request *r); /* spans */
 /* Room for so many more rows. Arrays may move; slots pointers of the rows in use move with them.
  * false: no memory. */
 bool tw_request_room(struct tw_request *r, uint32_t spans, uint32_t resources, uint32_t scopes);
 bool tw_request_room_values(struct tw_request *r, size_t values);
+bool tw_request_room_operations(struct tw_request *r, uint32_t operations, size_t places);
 
 #endif

@@ -18,7 +18,7 @@ struct read {
 
 static void read_back(struct read *x, const struct tw_buf *out)
 {
-	struct tw_scan_opts o = {{1, 2}, NULL, TW_REQUEST_SPANS_MAX};
+	struct tw_scan_opts o = {.key = {1, 2}, .spans_max = TW_REQUEST_SPANS_MAX};
 	struct tw_error err;
 
 	x->keys = tw_keytab_create();

@@ -27,7 +27,8 @@ static inline void fixture_init(struct fixture *x)
 	assert_int_equal(tw_keytab_add(x->keys, tw_slice_str("db.system")), KEY_DB);
 	assert_int_equal(tw_keytab_add(x->keys, tw_slice_str("")), KEY_EMPTY);
 	assert_int_equal(tw_keytab_seal(x->keys), 0);
-	x->o = (struct tw_scan_opts){{11, 22}, x->keys, TW_REQUEST_SPANS_MAX};
+	x->o = (struct tw_scan_opts){
+	    .key = {11, 22}, .keys = x->keys, .spans_max = TW_REQUEST_SPANS_MAX};
 	tw_request_init(&x->r);
 }
 

@@ -1,0 +1,92 @@
+/* What the spans of one operation have in common: the bytes that are always the same, and where
+ * the values stand that are not.
+ *
+ * `wire` learns templates and recognises their spans; `rules` and `metrics` remember per operation
+ * what they found; `buffer` writes a template once a segment and of each span only what differs.
+ * Nobody else looks inside.
+ *
+ * Only spans in the form that every SDK writes have one: trace id, span id, parent id or none,
+ * name, kind or none, start and end, in the order of their numbers and in their short forms; then
+ * the parts of the layout. Life: made by a scanner's cache and held by it and by each request that
+ * has spans of it; immutable but for `refs`, which belongs to the scanner's thread. Others may
+ * read it while the request lives. */
+#ifndef TW_MODEL_TEMPLATE_H
+#define TW_MODEL_TEMPLATE_H
+
+#include "tw/model/value.h"
+
+#define TW_TEMPLATE_VALUES_MAX 32u        /* values that differ, of one span */
+#define TW_TEMPLATE_SPAN_MAX   UINT16_MAX /* bytes of a span with a template */
+#define TW_KIND_ABSENT         0xffu
+
+enum tw_part_kind {
+	TW_PART_BYTES, /* always the same */
+	TW_PART_TEXT,  /* an attribute whose value is a string that differs */
+	TW_PART_INT,   /* an attribute whose value is an integer that differs */
+	TW_PART_RAW,   /* so many bytes as they come: a double, a bool */
+	TW_PART_FIELD, /* a length-delimited field as it comes: an event, a link */
+};
+
+struct tw_part {
+	uint8_t kind; /* enum tw_part_kind */
+	uint8_t pad;
+	uint16_t n;  /* BYTES: how many; TEXT, INT: those from the key's tag to the value's tag;
+	                FIELD:  the tag's; RAW: how many are not in the layout */
+	uint32_t at; /* of these bytes, from the layout's begin */
+};
+
+/* Position independent, so that it can be copied into a segment: the parts, then the bytes that
+ * they refer to, the name first. */
+struct tw_layout {
+	uint32_t size; /* of all of it */
+	uint16_t part_count;
+	uint16_t value_count; /* parts that are not BYTES */
+	uint16_t name_n;
+	uint8_t kind; /* the byte behind its tag; TW_KIND_ABSENT: there is no such field */
+	uint8_t has_parent;
+	struct tw_part part[];
+};
+
+/* Where a value that differs lies in its span: from the span's begin. Of an attribute the string's
+ * bytes or the integer's varint; of a field its payload. */
+struct tw_place {
+	uint16_t at, n;
+};
+
+struct tw_template {
+	/* The scanner's own, apart from what others read. */
+	uint64_t stamp;            /* of the request … */
+	uint32_t scope, operation; /* … and scope that has this operation of it */
+	uint32_t hits;             /* since somebody looked */
+	uint32_t refs;
+	/* Immutable. */
+	_Alignas(64) uint64_t hash; /* keyed hash of the layout */
+	uint64_t slots_set;         /* what its spans have in their slots … */
+	struct tw_value *slots;     /* … where the values are always the same */
+	const uint8_t *status_message;
+	uint32_t status_message_n;
+	uint32_t w3c_flags;
+	uint8_t kind, status; /* as in tw_span */
+	bool fixed;           /* no value that somebody reads from a slot differs */
+	uint8_t pad[5];
+	struct tw_layout layout; /* the last: it has no fixed size. Behind it: */
+};
+
+/* Of the differing values: the slot of each; TW_KEYS_MAX: none. */
+static inline const uint8_t *tw_template_slot_of(const struct tw_template *t)
+{
+	return (const uint8_t *)&t->layout + t->layout.size;
+}
+static inline const uint8_t *tw_layout_bytes(const struct tw_layout *l, uint32_t at)
+{
+	return (const uint8_t *)l + at;
+}
+static inline const uint8_t *tw_layout_name(const struct tw_layout *l)
+{
+	return (const uint8_t *)(l->part + l->part_count);
+}
+
+void tw_template_get(struct tw_template *t); /* [scanner] */
+void tw_template_put(struct tw_template *t); /* the last one frees it [scanner] */
+
+#endif

@@ -1,0 +1,16 @@
+#include "tw/model/template.h"
+
+#include "tw/base/error.h"
+#include "tw/base/mem.h"
+
+void tw_template_get(struct tw_template *t)
+{
+	t->refs++;
+}
+
+void tw_template_put(struct tw_template *t)
+{
+	TW_ASSERT(t->refs > 0);
+	if (--t->refs == 0)
+		tw_free(t); /* one allocation: layout and slots lie behind it */
+}

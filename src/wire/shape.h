@@ -1,0 +1,158 @@
+/* What the scanner has learnt of the spans of one name, kind and parenthood, its shapes.
+ *
+ * A shape is a trie of nodes: each is a run of fields that must be there byte for byte, or one
+ * field of which only the value may differ; nodes that may stand in the same place are chained by
+ * `alt`, and every path ends in a leaf, whose template is made when it is first needed. A cache has
+ * one owner. Memory: bytes_max in all for shapes and nodes; what is not used goes first. Time:
+ * learning is paid from a credit that spans earn, so a stream that never repeats itself costs a
+ * bounded part more, and a shape that mostly misses is not asked for a while. */
+#ifndef TW_WIRE_SHAPE_H
+#define TW_WIRE_SHAPE_H
+
+#include "scan.h"
+
+#define SHAPE_SLOTS      4096u
+#define SHAPE_SEEN       4096u
+#define SHAPE_NODES_MAX  128u
+#define SHAPE_ALTS_MAX   12u  /* nodes in one place */
+#define SHAPE_DEPTH_MAX  64u  /* nodes of a path */
+#define SHAPE_FIELDS_MAX 128u /* fields behind the prefix */
+#define NODE_BYTES_MAX   192u /* of a run: SCAN_SLACK_BYTES covers it */
+#define NODE_PAD         64u  /* a comparison reads so far behind */
+#define CHAIN_MAX        8u   /* shapes in one slot */
+
+enum node_kind {
+	NODE_BYTES = TW_PART_BYTES,
+	NODE_TEXT = TW_PART_TEXT,
+	NODE_INT = TW_PART_INT,
+	NODE_RAW = TW_PART_RAW,
+	NODE_FIELD = TW_PART_FIELD,
+	NODE_LEAF,
+};
+
+struct node {
+	struct node *next; /* behind it, where it is there; of a leaf nothing */
+	struct node *alt;  /* else this one, in its place */
+	struct node *all;  /* of the shape, to free them */
+	uint8_t kind;
+	uint8_t raw; /* RAW: bytes that differ; its bytes[] are none */
+	uint16_t n;  /* as in struct tw_part; bytes[] are the part's */
+	uint8_t bytes[];
+};
+
+struct leaf {
+	struct node node;
+	struct tw_template *template; /* NULL: none */
+	uint32_t version;             /* the shape's when the template was made; 0: never */
+};
+
+struct shape {
+	struct shape *chain;
+	uint64_t hash;
+	struct node *root, *all;
+	uint32_t version;
+	uint32_t nodes;
+	uint32_t hits, misses; /* halved now and then */
+	uint32_t off;          /* so many more spans it is not asked */
+	uint32_t bytes;        /* of it and its nodes */
+	bool used;
+	bool has_parent;
+	uint8_t kind;
+	uint8_t name_n;
+	uint8_t name[];
+};
+
+struct shape_slot {
+	struct shape *chain;
+	struct tw_template *guess; /* the one that was last there; its leaf's */
+};
+
+struct ahead {            /* a span that comes soon */
+	const uint8_t *p; /* NULL: none */
+	const uint8_t *end;
+	uint64_t hash;
+};
+
+struct tw_templates {
+	struct tw_hash_key key;
+	size_t bytes, bytes_max;
+	uint64_t spans, learns; /* the credit */
+	uint64_t stamp;         /* of the request at hand */
+	uint32_t generation;    /* of the keys */
+	uint32_t hand;          /* of the clock that evicts */
+	struct ahead ahead[2];  /* the next one, and the one behind it */
+	struct shape_slot slot[SHAPE_SLOTS];
+	uint16_t seen[SHAPE_SEEN];
+	struct tw_template_stats stats;
+};
+
+/* The fields that come before the parts, as they lie in a span. */
+struct prefix {
+	uint64_t hash;                                 /* of the shape */
+	const uint8_t *trace_id, *span_id, *parent_id; /* parent_id NULL: none */
+	const uint8_t *name;
+	const uint8_t *start, *end;
+	const uint8_t *rest; /* behind it */
+	uint32_t name_n;
+	uint8_t kind;
+};
+
+static inline struct leaf *leaf_of(struct node *n)
+{
+	return (struct leaf *)n;
+}
+
+/* shape.c */
+struct shape *shape_add(struct tw_templates *t, const struct prefix *x);
+static inline struct shape_slot *shape_slot(struct tw_templates *t, uint64_t hash)
+{
+	return &t->slot[hash % SHAPE_SLOTS];
+}
+struct node *node_new(struct tw_templates *t, struct shape *sh, uint8_t kind, const uint8_t *bytes,
+                      uint32_t n);
+void shapes_evict(struct tw_templates *t);
+
+/* The span at `span`, which the generic scanner has admitted, was not recognised: learns it.
+ * shape: its own, or NULL. */
+void shape_learn(struct tw_templates *t, const struct tw_keytab *keys, struct shape *shape,
+                 const struct prefix *x, const uint8_t *end);
+
+/* The template of a path without its leaf; NULL: it can have none, or no memory. */
+struct tw_template *shape_template(const struct tw_templates *t, const struct tw_keytab *keys,
+                                   const struct shape *sh, struct node *const *path,
+                                   uint32_t depth);
+
+/* ---- a span's fields behind the prefix (fields.c) ---- */
+enum field_class {
+	FIELD_SAME,  /* has to be there byte for byte */
+	FIELD_TEXT,  /* an attribute with a string, */
+	FIELD_INT,   /* an integer, */
+	FIELD_RAW,   /* or something of one length, that may differ */
+	FIELD_CHILD, /* an event or a link: always differs */
+};
+struct field {
+	const uint8_t *at; /* its tag */
+	uint32_t n;        /* all of it */
+	uint8_t class;
+	uint8_t raw;           /* RAW: bytes of the value */
+	int8_t slot;           /* of an attribute's key; −1: nobody reads it, or no attribute */
+	const uint8_t *key;    /* TEXT, INT: from the key's tag … */
+	uint32_t key_n;        /* … to the value's tag */
+	const uint8_t *status; /* the payload of field 15, */
+	uint32_t status_n;     /* NULL: it is another one */
+};
+/* The field at p; NULL: none that a template may have. */
+const uint8_t *field_read(const struct tw_keytab *keys, const uint8_t *p, const uint8_t *end,
+                          struct field *f);
+
+/* otlp_templated.c: true: recognised, *v is filled, and all of it is counted. false: nothing
+ * happened; *missed tells what to learn. */
+struct missed {
+	struct prefix x;
+	struct shape *shape;
+	bool learn;
+};
+bool scan_templated(struct scan *s, struct tw_span *v, const uint8_t *p, const uint8_t *end,
+                    uint32_t scope, struct missed *missed);
+
+#endif
