@@ -367,6 +367,36 @@ static void group_begin(struct tw_red_worker *w)
 	w->run = 0;
 }
 
+/* The operation, if its spans are all of one series. */
+static inline struct tw_operation *operation_of(const struct tw_request *req,
+                                                const struct tw_span *s)
+{
+	struct tw_operation *op;
+
+	if (s->operation == 0)
+		return NULL;
+	op = &req->operations[s->operation - 1];
+	return op->template->fixed ? op : NULL;
+}
+
+/* The series of item i, whose table slot was probed. */
+static uint32_t look_up(struct tw_red_worker *w, const struct tw_series_slots *slots, uint32_t i)
+{
+	const struct tw_series_table *t = &w->red->series;
+	struct item *it = &w->items[i];
+	const struct tw_series *s = it->found;
+	uint32_t id;
+
+	if (s != NULL && (s->hash != it->key.hash || !tw_series_same(s, &it->key)))
+		s = tw_series_find(t, slots, &it->key);
+	id = TW_LIKELY(s != NULL && !it->failed) ? s->id : intern(w, it, w->dims[i]);
+	if (it->operation != NULL && !it->failed) {
+		it->operation->series = id;
+		it->operation->counted = true;
+	}
+	return id;
+}
+
 static void count_group(struct tw_red_worker *w, struct tw_request *req, uint32_t from, uint32_t n,
                         const uint8_t slot[TW_DIMENSIONS_MAX])
 {
@@ -377,11 +407,19 @@ static void count_group(struct tw_red_worker *w, struct tw_request *req, uint32_
 	group_begin(w);
 	for (uint32_t i = 0; i < n; i++) {
 		struct item *it = &w->items[i];
+
+		it->operation = operation_of(req, &spans[i]);
+		it->known = it->operation != NULL && it->operation->counted;
+		if (it->known)
+			continue;
 		item_fill(w, it, w->dims[i], &spans[i], run_of(w, req, &spans[i], slot), slot);
 		__builtin_prefetch((const void *)&slots->slot[it->key.hash & slots->mask]);
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		struct item *it = &w->items[i];
+
+		if (it->known)
+			continue;
 		it->found = probe(t, slots, it->key.hash);
 		if (it->found != NULL) {
 			__builtin_prefetch(it->found);
@@ -390,12 +428,7 @@ static void count_group(struct tw_red_worker *w, struct tw_request *req, uint32_
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		struct item *it = &w->items[i];
-		const struct tw_series *s = it->found;
-
-		if (s != NULL && (s->hash != it->key.hash || !tw_series_same(s, &it->key)))
-			s = tw_series_find(t, slots, &it->key);
-		uint32_t id =
-		    TW_LIKELY(s != NULL && !it->failed) ? s->id : intern(w, it, w->dims[i]);
+		uint32_t id = it->known ? it->operation->series : look_up(w, slots, i);
 		const tw_counter *cell = red_cell(w, id, memory_order_relaxed);
 		spans[i].series = id;
 		it->duration_ns = sane_duration(&spans[i]);

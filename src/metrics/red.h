@@ -40,9 +40,11 @@ struct resource_run { /* what consecutive spans have from their resource */
 struct item { /* a span of the group in work */
 	struct tw_series_key key;
 	const struct tw_series *found;
+	struct tw_operation *operation; /* whose spans are all of one series, or NULL */
 	uint64_t duration_ns;
 	uint32_t bucket;
 	bool failed;
+	bool known; /* the operation's series is */
 };
 
 struct tw_red_worker {

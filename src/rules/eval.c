@@ -28,6 +28,7 @@ struct subject {
 	const struct tw_scope *scope;
 	const struct tw_resource *resource;
 	const struct tw_trace_view *trace;
+	bool differs; /* something was asked that spans of one operation may answer differently */
 };
 
 static void *regex_alloc(size_t n, void *ctx)
@@ -182,7 +183,7 @@ static struct tw_value number(uint64_t n)
 	return (struct tw_value){.type = TW_VALUE_INT, .i = (int64_t)n};
 }
 
-static struct tw_value field(const struct subject *s, uint8_t f)
+static struct tw_value field(struct subject *s, uint8_t f)
 {
 	switch (f) {
 	case TW_FIELD_NAME:
@@ -194,13 +195,14 @@ static struct tw_value field(const struct subject *s, uint8_t f)
 	case TW_FIELD_SCOPE_VERSION:
 		return text(s->scope->version.p, s->scope->version.n);
 	case TW_FIELD_DURATION:
+		s->differs = true;
 		return number(s->span->duration_ns);
 	default:
 		return number(trace_number(s->trace, f));
 	}
 }
 
-static struct tw_value calc(const struct subject *s, uint32_t begin, uint32_t count)
+static struct tw_value calc(struct subject *s, uint32_t begin, uint32_t count)
 {
 	struct tw_value stack[TW_CALC_STACK_MAX];
 	struct tw_value none = {.type = TW_VALUE_NONE};
@@ -235,7 +237,7 @@ static struct tw_value calc(const struct subject *s, uint32_t begin, uint32_t co
 }
 
 /* An array on either side stands for its elements; not on both. */
-static bool calc_holds(const struct subject *s, const struct tw_leaf *l)
+static bool calc_holds(struct subject *s, const struct tw_leaf *l)
 {
 	struct tw_value a = calc(s, l->code, l->code_a),
 	                b = calc(s, l->code + l->code_a, l->code_b), e;
@@ -254,7 +256,7 @@ static bool calc_holds(const struct subject *s, const struct tw_leaf *l)
 	return each;
 }
 
-static bool leaf_holds(const struct subject *s, const struct tw_leaf *l)
+static bool leaf_holds(struct subject *s, const struct tw_leaf *l)
 {
 	const struct tw_value *v;
 	struct tw_value t;
@@ -269,8 +271,10 @@ static bool leaf_holds(const struct subject *s, const struct tw_leaf *l)
 		t = field(s, l->field);
 		return scalar_holds(s, l, &t);
 	case TW_LEAF_SPAN_ID:
+		s->differs = true;
 		return s->span->span_id == l->lo;
 	case TW_LEAF_PARENT_ID:
+		s->differs = true;
 		return s->span->parent_id == l->lo;
 	case TW_LEAF_STATUS:
 		return l->lo >> s->span->status & 1;
@@ -279,6 +283,7 @@ static bool leaf_holds(const struct subject *s, const struct tw_leaf *l)
 	case TW_LEAF_ROOT:
 		return s->span->flags & TW_SPAN_ROOT;
 	case TW_LEAF_DURATION:
+		s->differs = true;
 		return s->span->duration_ns >= l->lo && s->span->duration_ns <= l->hi;
 	default:
 		return calc_holds(s, l);
@@ -286,7 +291,7 @@ static bool leaf_holds(const struct subject *s, const struct tw_leaf *l)
 }
 
 /* Runs a segment; out: bits that come out true are set. One switch: the dispatch. */
-static void run(const struct subject *s, uint32_t pc, uint64_t *out)
+static void run(struct subject *s, uint32_t pc, uint64_t *out)
 {
 	uint64_t known[TW_MEMO_MAX / 64], yes[TW_MEMO_MAX / 64];
 	const struct tw_insn *code = s->r->code;
@@ -327,6 +332,7 @@ static void run(const struct subject *s, uint32_t pc, uint64_t *out)
 			b = s->span->flags & TW_SPAN_ROOT;
 			break;
 		case TW_OP_DURATION:
+			s->differs = true;
 			b = s->span->duration_ns >= s->r->leaf[in->a].lo &&
 			    s->span->duration_ns <= s->r->leaf[in->a].hi;
 			break;
@@ -360,6 +366,27 @@ void tw_rules_match(const struct tw_rules *r, struct tw_matcher *m, const struct
 	run(&s, r->span_begin, span->mask);
 }
 
+static void match_span(struct subject *s, const struct tw_request *req, struct tw_span *span)
+{
+	s->span = span;
+	s->scope = &req->scopes[span->scope];
+	s->resource = &req->resources[s->scope->resource];
+	memset(span->mask, 0, sizeof(span->mask));
+	run(s, s->r->span_begin, span->mask);
+}
+
+/* The first span of an operation speaks for all, unless its run asked for something that differs
+ * between them: what was asked before that is the same for each, so each run asks for it. */
+static void match_operation(struct subject *s, const struct tw_request *req,
+                            struct tw_operation *op, struct tw_span *span)
+{
+	s->differs = !op->template->fixed;
+	match_span(s, req, span);
+	op->differs = s->differs;
+	op->matched = true;
+	memcpy(op->mask, span->mask, sizeof(op->mask));
+}
+
 void tw_rules_match_request(const struct tw_rules *r, struct tw_matcher *m, struct tw_request *req)
 {
 	struct subject s = {.r = r, .m = m};
@@ -368,18 +395,25 @@ void tw_rules_match_request(const struct tw_rules *r, struct tw_matcher *m, stru
 		tw_rules_match_resource(r, m, &req->resources[i]);
 	for (uint32_t i = 0; i < req->span_count; i++) {
 		struct tw_span *span = &req->spans[i];
+		struct tw_operation *op;
 
-		s.span = span;
-		s.scope = &req->scopes[span->scope];
-		s.resource = &req->resources[s.scope->resource];
-		memset(span->mask, 0, sizeof(span->mask));
-		run(&s, r->span_begin, span->mask);
+		if (TW_UNLIKELY(span->operation == 0)) {
+			match_span(&s, req, span);
+			continue;
+		}
+		op = &req->operations[span->operation - 1];
+		if (TW_UNLIKELY(!op->matched))
+			match_operation(&s, req, op, span);
+		else if (TW_UNLIKELY(op->differs))
+			match_span(&s, req, span);
+		else
+			memcpy(span->mask, op->mask, sizeof(op->mask));
 	}
 }
 
 /* ---- decisions ---- */
 
-static bool trace_leaf_holds(const struct subject *s, const struct tw_leaf *l)
+static bool trace_leaf_holds(struct subject *s, const struct tw_leaf *l)
 {
 	const struct tw_trace_view *t = s->trace;
 	uint64_t n;
@@ -399,7 +433,7 @@ static bool trace_leaf_holds(const struct subject *s, const struct tw_leaf *l)
 	}
 }
 
-static bool filter_holds(const struct subject *s, const struct tw_filter *f)
+static bool filter_holds(struct subject *s, const struct tw_filter *f)
 {
 	uint32_t values = 0;
 	uint16_t bit;
@@ -412,7 +446,7 @@ static bool filter_holds(const struct subject *s, const struct tw_filter *f)
 	return s->trace->mask[bit / 64] >> bit % 64 & 1;
 }
 
-static bool condition_holds(const struct subject *s, const struct tw_rule *rule)
+static bool condition_holds(struct subject *s, const struct tw_rule *rule)
 {
 	const struct tw_insn *in = &s->r->code[rule->when];
 
@@ -423,8 +457,7 @@ static bool condition_holds(const struct subject *s, const struct tw_rule *rule)
 
 /* The threshold under which a trace that passed the rules before `from` would have been kept all
  * the same. */
-static uint64_t threshold_behind(const struct subject *s, const struct tw_rates *rates,
-                                 uint32_t from)
+static uint64_t threshold_behind(struct subject *s, const struct tw_rates *rates, uint32_t from)
 {
 	uint64_t loosest = TW_CERTAIN, t;
 
