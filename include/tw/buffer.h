@@ -108,8 +108,8 @@ const struct tw_verdict *tw_kept_verdict(const struct tw_kept *k);
 uint32_t tw_kept_span_count(const struct tw_kept *k);
 uint64_t tw_kept_bytes(const struct tw_kept *k);
 /* Copies span descriptions in order of arrival into out (room for tw_kept_span_count). Pointers
- * hold until the next call on the shard. */
-void tw_kept_spans(const struct tw_kept *k, struct tw_kept_span *out);
+ * hold until the next call on the shard. false: no memory for spans that are stored packed. */
+bool tw_kept_spans(const struct tw_kept *k, struct tw_kept_span *out);
 /* Destination d is done with it (took the bytes, or lost them). At the last one the trace is GONE.
  */
 void tw_kept_release(struct tw_kept *k, uint32_t destination);
@@ -130,6 +130,7 @@ struct tw_shard_stats { /* one writer; readers copy with tw_shard_stats_read */
 	/* gauges, bytes unless said */
 	uint64_t traces_open, traces_kept; /* traces held */
 	uint64_t span_bytes;               /* wire bytes of spans held */
+	uint64_t stored_bytes;             /* what they take in the log: whole or packed */
 	uint64_t digest_bytes; /* what the log adds per span, padding and the spans' share of heads
 	                          included */
 	uint64_t record_bytes; /* records of held traces */

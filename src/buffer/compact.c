@@ -1,4 +1,4 @@
-#include "log.h"
+#include "pack.h"
 
 #include "tw/base/error.h"
 
@@ -20,24 +20,43 @@ uint32_t tw_log_victim(const struct tw_log *l, uint32_t max_bucket, uint64_t roo
 	return TW_SLOT_NONE;
 }
 
-/* Copies one entry into the open segment; 0: no room. */
-static uint64_t copy_entry(struct tw_log *l, uint32_t victim, const struct tw_entry *e)
+/* An entry as it came; 0: no room. */
+static uint32_t copy_whole(struct tw_log *l, const uint8_t *segment, const struct tw_entry *e,
+                           uint32_t *size)
 {
-	uint64_t size = tw_entry_size(e->bytes_n);
-	uint32_t scope_off = tw_log_copy_scope(l, l->pool->slots[victim].mem, e->scope_off, size);
 	struct tw_segment *g = &l->pool->slots[l->open];
 	struct tw_entry *to;
-	uint64_t link;
+	uint32_t scope_off;
 
+	*size = (uint32_t)tw_entry_size(e->bytes_n);
+	scope_off = tw_log_copy_scope(l, segment, e->scope_off, *size);
 	if (scope_off == 0)
 		return 0;
 	to = (struct tw_entry *)(g->mem + g->used);
 	memcpy(to, e, sizeof(*e) + e->bytes_n);
 	to->scope_off = scope_off;
-	link = tw_link(l->open, g->used);
-	g->used += (uint32_t)size;
-	g->live += (uint32_t)size;
-	return link;
+	return g->used;
+}
+
+/* Copies one entry into the open segment; 0: no room. */
+static uint64_t copy_entry(struct tw_log *l, uint32_t victim, const struct tw_entry *e)
+{
+	const uint8_t *segment = l->pool->slots[victim].mem;
+	struct tw_segment *g = &l->pool->slots[l->open];
+	uint32_t off, size;
+
+	if (e->word & TW_BLOCK_PACKED)
+		off = tw_repack(l, segment, (const struct tw_packed *)e, &size);
+	else
+		off = copy_whole(l, segment, e, &size);
+	if (off == 0)
+		return 0;
+	g->used += size;
+	g->live += size;
+	/* Packed against another base and other texts it may be a little longer or shorter. */
+	l->live += size;
+	l->span_bytes += tw_entry_span_bytes((const struct tw_entry *)(g->mem + off));
+	return tw_link(l->open, off);
 }
 
 /* Walks a trace's chain and moves those of its entries that lie in the victim; each is unhooked by
@@ -58,7 +77,9 @@ static bool move_trace(struct tw_log *l, struct tw_record *rec, uint32_t victim)
 			if (to == 0)
 				return false;
 			e->word |= TW_BLOCK_DEAD;
-			g->live -= (uint32_t)tw_entry_size(e->bytes_n);
+			g->live -= tw_entry_bytes(e);
+			l->live -= tw_entry_bytes(e);
+			l->span_bytes -= tw_entry_span_bytes(e);
 			*ref = (*ref & ~TW_LINK_MASK) | to;
 			e = tw_entry_at(l, to);
 		}
@@ -86,7 +107,7 @@ bool tw_log_compact(struct tw_log *l, const struct tw_records *r, uint32_t victi
 		}
 		if (!(e->word & TW_BLOCK_DEAD))
 			whole = move_trace(l, tw_record_at(r, e->record), victim);
-		off += tw_entry_size(e->bytes_n);
+		off += tw_entry_bytes(e);
 	}
 	*moved = before - g->live;
 	if (!whole)

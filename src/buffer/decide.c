@@ -1,3 +1,4 @@
+#include "pack.h"
 #include "shard.h"
 
 #include "tw/base/error.h"
@@ -92,6 +93,7 @@ static void gone(struct tw_shard *s, struct tw_kept *k)
 {
 	struct tw_record *rec = tw_record_at(&s->records, k->record);
 
+	s->st.span_bytes -= rec->bytes;
 	tw_log_drop(&s->log, rec->head);
 	tw_records_put(&s->records, k->record);
 	tw_pool_unpin(s->config.pool, k->bytes);
@@ -175,12 +177,14 @@ void tw_shard_rematch(struct tw_shard *s, uint32_t i)
 	for (uint64_t link = rec->head; link != 0;) {
 		const struct tw_entry *e = tw_entry_at(&s->log, link);
 		const uint8_t *segment = s->log.pool->slots[tw_link_slot(link)].mem;
-		const struct tw_head *sc = tw_head_at(segment, e->scope_off);
+		const struct tw_head *sc = tw_head_at(segment, tw_entry_scope(segment, e));
 		uint64_t mask[TW_MASK_WORDS] = {0};
+		struct tw_slice span;
 
-		s->ops->rematch(s->ctx, rec->generation,
-		                tw_head_bytes(tw_head_at(segment, sc->resource_off)),
-		                tw_head_bytes(sc), tw_slice(e + 1, e->bytes_n), mask);
+		if (tw_shard_span(s, rec, e, segment, &span))
+			s->ops->rematch(s->ctx, rec->generation,
+			                tw_head_bytes(tw_head_at(segment, sc->resource_off)),
+			                tw_head_bytes(sc), span, mask);
 		for (uint32_t w = 0; w < TW_MASK_WORDS; w++)
 			all[w] |= mask[w];
 		s->st.rematched++;
@@ -223,6 +227,7 @@ bool tw_shard_decide(struct tw_shard *s, uint32_t i, enum tw_reason reason)
 	}
 	s->st.in_flight -= rec->span_count;
 	s->st.let_go += rec->span_count;
+	s->st.span_bytes -= rec->bytes;
 	s->ops->let_go(s->ctx, &view, &v);
 	tw_log_drop(&s->log, rec->head);
 	tw_records_put(&s->records, i);

@@ -1,4 +1,6 @@
+#include "pack.h"
 #include "shard.h"
+#include "tw/base/mem.h"
 
 #define FIELD_TRACE_STATE 3u /* opentelemetry.proto.trace.v1.Span */
 
@@ -84,35 +86,88 @@ static void find_tracestate(struct tw_kept_span *out)
 	}
 }
 
-static void describe(const struct tw_log *l, uint64_t link, struct tw_kept_span *out)
+/* ---- spans as they came ---- */
+
+#define SCRATCH_SLACK 64u /* unpacking writes so far behind */
+#define SCRATCH_KEEP  (UINT64_C(4) << 20)
+
+uint8_t *tw_shard_scratch(struct tw_shard *s, uint64_t bytes)
+{
+	bytes += SCRATCH_SLACK;
+	if (bytes <= s->scratch_cap && (s->scratch_cap <= SCRATCH_KEEP || bytes > SCRATCH_KEEP))
+		return s->scratch;
+	tw_free(s->scratch);
+	s->scratch_cap = bytes < (64u << 10) ? 64u << 10 : bytes + bytes / 4;
+	s->scratch = tw_alloc(s->scratch_cap);
+	if (!s->scratch)
+		s->scratch_cap = 0;
+	return s->scratch;
+}
+
+bool tw_shard_span(struct tw_shard *s, const struct tw_record *rec, const struct tw_entry *e,
+                   const uint8_t *segment, struct tw_slice *span)
+{
+	uint8_t *p;
+
+	*span = tw_slice(e + 1, e->bytes_n);
+	if (!(e->word & TW_BLOCK_PACKED))
+		return true;
+	/* No span of a trace is larger than all of them. */
+	p = tw_shard_scratch(s, rec->bytes);
+	if (!p)
+		return false;
+	*span = tw_slice(p, tw_unpack(segment, (const struct tw_packed *)e, rec->id, p));
+	return true;
+}
+
+/* A packed span goes to *scratch, which is moved on. */
+static void describe(const struct tw_log *l, struct tw_id128 id, uint64_t link, uint8_t **scratch,
+                     struct tw_kept_span *out)
 {
 	const uint8_t *segment = l->pool->slots[tw_link_slot(link)].mem;
 	const struct tw_entry *e = tw_entry_at(l, link);
-	const struct tw_head *sc = tw_head_at(segment, e->scope_off);
+	const struct tw_head *sc = tw_head_at(segment, tw_entry_scope(segment, e));
 	const struct tw_head *res = tw_head_at(segment, sc->resource_off);
 
 	*out = (struct tw_kept_span){.resource_head = tw_head_bytes(res),
 	                             .scope_head = tw_head_bytes(sc),
-	                             .bytes = tw_slice(e + 1, e->bytes_n),
 	                             .resource_key = res->hash,
 	                             .scope_key = sc->hash,
-	                             .start_ns = e->start_ns,
-	                             .duration_ns = e->duration_ns,
-	                             .span_id = e->span_id,
-	                             .series = e->series,
 	                             .kind = TW_ENTRY_KIND(e->word),
 	                             .status = TW_ENTRY_STATUS(e->word)};
+	if (e->word & TW_BLOCK_PACKED) {
+		const struct tw_packed *packed = (const struct tw_packed *)e;
+		struct tw_unpacked u;
+
+		tw_unpack_head(segment, packed, &u);
+		out->start_ns = u.start_ns;
+		out->duration_ns = u.duration_ns;
+		out->span_id = u.span_id;
+		out->series = u.series;
+		out->bytes = tw_slice(*scratch, tw_unpack(segment, packed, id, *scratch));
+		*scratch += out->bytes.n;
+		return; /* a span with a trace state has no template */
+	}
+	out->start_ns = e->start_ns;
+	out->duration_ns = e->duration_ns;
+	out->span_id = e->span_id;
+	out->series = e->series;
+	out->bytes = tw_slice(e + 1, e->bytes_n);
 	find_tracestate(out);
 }
 
-void tw_kept_spans(const struct tw_kept *k, struct tw_kept_span *out)
+bool tw_kept_spans(const struct tw_kept *k, struct tw_kept_span *out)
 {
-	const struct tw_shard *s = k->shard;
+	struct tw_shard *s = k->shard;
 	uint64_t link = tw_record_at(&s->records, k->record)->head;
+	uint8_t *scratch = tw_shard_scratch(s, k->view.bytes);
 
+	if (!scratch)
+		return false;
 	/* The chain is newest first. */
 	for (uint32_t i = k->view.span_count; i-- > 0;) {
-		describe(&s->log, link, &out[i]);
+		describe(&s->log, k->view.id, link, &scratch, &out[i]);
 		link = tw_entry_at(&s->log, link)->word & TW_LINK_MASK;
 	}
+	return true;
 }

@@ -1,18 +1,35 @@
-#include "log.h"
+#include "pack.h"
 
 #include "tw/base/error.h"
 #include "tw/base/mem.h"
 
-#define HEAD_SLOTS 4096u /* past half of them a head may be written twice: correct, and rare */
+#define HEADS_SMALL 4096u
+#define HEAD_SLOTS  4096u /* past half of them a head may be written twice: correct, and rare */
 
-int tw_log_init(struct tw_log *l, struct tw_pool *pool)
+static void free_arrays(struct tw_log *l)
+{
+	tw_free(l->head_slots);
+	tw_free(l->scopes);
+	tw_free(l->operations);
+	tw_free(l->operation_slots);
+	tw_free(l->seen);
+	tw_free(l->uses);
+	*l = (struct tw_log){0};
+}
+
+int tw_log_init(struct tw_log *l, struct tw_pool *pool, struct tw_hash_key key)
 {
 	uint32_t first, second;
 
-	*l = (struct tw_log){.pool = pool, .stamp = 1};
+	*l = (struct tw_log){.pool = pool, .stamp = 1, .key = key};
 	l->head_slots = tw_calloc(HEAD_SLOTS, sizeof(*l->head_slots));
-	if (!l->head_slots)
+	l->seen = tw_calloc(TW_LOG_TEXTS, sizeof(*l->seen));
+	l->uses = tw_calloc(TW_LOG_USES, sizeof(*l->uses));
+	l->operation_slots = tw_calloc(TW_LOG_OPERATIONS, sizeof(*l->operation_slots));
+	if (!l->head_slots || !l->seen || !l->uses || !l->operation_slots) {
+		free_arrays(l);
 		return TW_ENOMEM;
+	}
 	first = tw_pool_get(pool, TW_SEGMENT_BYTES, true);
 	second = tw_pool_get(pool, TW_SEGMENT_BYTES, true);
 	if (first != TW_SLOT_NONE)
@@ -49,9 +66,7 @@ void tw_log_deinit(struct tw_log *l)
 		give_back(l, l->open);
 	if (l->reserve != TW_SLOT_NONE)
 		give_back(l, l->reserve);
-	tw_free(l->head_slots);
-	tw_free(l->scopes);
-	*l = (struct tw_log){0};
+	free_arrays(l);
 }
 
 void tw_log_hold(struct tw_log *l, uint32_t slot)
@@ -124,6 +139,8 @@ static void next_stamp(struct tw_log *l)
 		return;
 	if (l->scopes)
 		memset(l->scopes, 0, l->scope_cap * sizeof(*l->scopes));
+	if (l->operations)
+		memset(l->operations, 0, l->operation_cap * sizeof(*l->operations));
 	l->stamp = 1;
 }
 
@@ -132,7 +149,7 @@ void tw_log_open(struct tw_log *l, uint32_t slot)
 	struct tw_segment *g = &l->pool->slots[slot];
 	struct tw_segment_header *h = (struct tw_segment_header *)g->mem;
 
-	*h = (struct tw_segment_header){TW_SEGMENT_MAGIC, 1, g->capacity};
+	*h = (struct tw_segment_header){TW_SEGMENT_MAGIC, 2, g->capacity, 0};
 	g->used = sizeof(*h);
 	g->live = 0;
 	l->heads -= g->heads;
@@ -141,6 +158,7 @@ void tw_log_open(struct tw_log *l, uint32_t slot)
 	l->head_count = 0;
 	if (++l->epoch == 0) {
 		memset(l->head_slots, 0, HEAD_SLOTS * sizeof(*l->head_slots));
+		memset(l->operation_slots, 0, TW_LOG_OPERATIONS * sizeof(*l->operation_slots));
 		l->epoch = 1;
 	}
 	next_stamp(l);
@@ -168,7 +186,7 @@ static struct tw_head_slot *head_slot(const struct tw_log *l, struct tw_slice he
 		if (s->hash != hash)
 			continue;
 		h = tw_head_at(open_mem(l), s->off);
-		if ((h->word & TW_BLOCK_SCOPE) == kind && h->resource_off == resource_off &&
+		if ((h->word & TW_HEAD_KIND) == kind && h->resource_off == resource_off &&
 		    tw_slice_eq(tw_head_bytes(h), head))
 			return s;
 	}
@@ -210,19 +228,26 @@ static uint32_t head_put(struct tw_log *l, struct tw_slice head, uint64_t hash, 
 	return off;
 }
 
-void tw_log_begin(struct tw_log *l, uint32_t scope_count)
+static void slots_ready(struct tw_scope_slot **slots, uint32_t *cap, uint32_t count)
+{
+	struct tw_scope_slot *more;
+	uint32_t n = count < 64 ? 64 : count + count / 2;
+
+	if (count <= *cap)
+		return;
+	more = tw_calloc(n, sizeof(*more));
+	if (!more)
+		return; /* those past the end are looked up by hash each time */
+	tw_free(*slots);
+	*slots = more;
+	*cap = n;
+}
+
+void tw_log_begin(struct tw_log *l, const struct tw_request *req)
 {
 	next_stamp(l);
-	if (scope_count > l->scope_cap) {
-		uint32_t cap = scope_count < 64 ? 64 : scope_count + scope_count / 2;
-		struct tw_scope_slot *scopes = tw_calloc(cap, sizeof(*scopes));
-
-		if (!scopes)
-			return; /* scopes past scope_cap are looked up by hash each time */
-		tw_free(l->scopes);
-		l->scopes = scopes;
-		l->scope_cap = cap;
-	}
+	slots_ready(&l->scopes, &l->scope_cap, req->scope_count);
+	slots_ready(&l->operations, &l->operation_cap, req->operation_count);
 }
 
 static uint32_t scope_find(struct tw_log *l, const struct tw_request *req, uint32_t scope,
@@ -232,9 +257,9 @@ static uint32_t scope_find(struct tw_log *l, const struct tw_request *req, uint3
 	const struct tw_resource *res = &req->resources[sc->resource];
 	uint32_t off = 0;
 
-	*resource_off = head_find(l, res->head, res->hash, 0, 0);
+	*resource_off = head_find(l, res->head, res->hash, TW_HEAD_RESOURCE, 0);
 	if (*resource_off != 0)
-		off = head_find(l, sc->head, sc->hash, TW_BLOCK_SCOPE, *resource_off);
+		off = head_find(l, sc->head, sc->hash, TW_HEAD_SCOPE, *resource_off);
 	if (off != 0 && scope < l->scope_cap)
 		l->scopes[scope] = (struct tw_scope_slot){off, l->stamp};
 	return off;
@@ -243,9 +268,17 @@ static uint32_t scope_find(struct tw_log *l, const struct tw_request *req, uint3
 uint64_t tw_log_need_heads(struct tw_log *l, const struct tw_request *req, const struct tw_span *sp)
 {
 	const struct tw_scope *sc = &req->scopes[sp->scope];
-	uint64_t need = tw_entry_size(sp->bytes_n);
+	uint64_t need = tw_entry_size(sp->bytes_n), heads;
 	uint32_t resource_off;
 
+	if (sp->operation != 0)
+		need += tw_head_size(req->operations[sp->operation - 1].template->layout.size) +
+		        tw_head_size(sizeof(struct tw_log_operation)) + need +
+		        TW_TEMPLATE_VALUES_MAX * TW_PACK_VALUE_MAX;
+	/* Usual heads are not worth a look whether they are there already. */
+	heads = tw_head_size(sc->head.n) + tw_head_size(req->resources[sc->resource].head.n);
+	if (heads < HEADS_SMALL)
+		return need + heads;
 	if (scope_find(l, req, sp->scope, &resource_off) != 0)
 		return need;
 	need += tw_head_size(sc->head.n);
@@ -258,6 +291,8 @@ uint64_t tw_log_need_empty(const struct tw_request *req, const struct tw_span *s
 {
 	const struct tw_scope *sc = &req->scopes[sp->scope];
 
+	/* A segment of the usual size takes any span that has a template, packed; where it does
+	 * not, the span lies there as it is. */
 	return tw_entry_size(sp->bytes_n) + tw_head_size(sc->head.n) +
 	       tw_head_size(req->resources[sc->resource].head.n);
 }
@@ -270,8 +305,8 @@ static uint32_t scope_put(struct tw_log *l, const struct tw_request *req, uint32
 
 	if (TW_LIKELY(scope < l->scope_cap && l->scopes[scope].stamp == l->stamp))
 		return l->scopes[scope].off;
-	off = head_put(l, res->head, res->hash, 0, 0);
-	off = head_put(l, sc->head, sc->hash, TW_BLOCK_SCOPE, off);
+	off = head_put(l, res->head, res->hash, TW_HEAD_RESOURCE, 0);
+	off = head_put(l, sc->head, sc->hash, TW_HEAD_SCOPE, off);
 	if (scope < l->scope_cap)
 		l->scopes[scope] = (struct tw_scope_slot){off, l->stamp};
 	return off;
@@ -283,11 +318,11 @@ uint32_t tw_log_copy_scope(struct tw_log *l, const uint8_t *segment, uint32_t sc
 	const struct tw_head *sc = tw_head_at(segment, scope_off);
 	const struct tw_head *res = tw_head_at(segment, sc->resource_off);
 	struct tw_slice sc_bytes = tw_head_bytes(sc), res_bytes = tw_head_bytes(res);
-	uint32_t res_off = head_find(l, res_bytes, res->hash, 0, 0), off = 0;
+	uint32_t res_off = head_find(l, res_bytes, res->hash, TW_HEAD_RESOURCE, 0), off = 0;
 	uint64_t need = entry;
 
 	if (res_off != 0)
-		off = head_find(l, sc_bytes, sc->hash, TW_BLOCK_SCOPE, res_off);
+		off = head_find(l, sc_bytes, sc->hash, TW_HEAD_SCOPE, res_off);
 	if (res_off == 0)
 		need += tw_head_size(res_bytes.n);
 	if (off == 0)
@@ -296,36 +331,155 @@ uint32_t tw_log_copy_scope(struct tw_log *l, const uint8_t *segment, uint32_t sc
 		return 0;
 	if (off != 0)
 		return off;
-	res_off = head_put(l, res_bytes, res->hash, 0, 0);
-	return head_put(l, sc_bytes, sc->hash, TW_BLOCK_SCOPE, res_off);
+	res_off = head_put(l, res_bytes, res->hash, TW_HEAD_RESOURCE, 0);
+	return head_put(l, sc_bytes, sc->hash, TW_HEAD_SCOPE, res_off);
+}
+
+/* ---- operations and texts ---- */
+
+static bool index_is_full(const struct tw_log *l)
+{
+	return l->head_count >= HEAD_SLOTS / 2 - 4;
+}
+
+static uint64_t operation_hash(const struct tw_log_operation *op)
+{
+	uint64_t a, b;
+
+	memcpy(&a, op, 8);
+	memcpy(&b, (const uint8_t *)op + 8, 8);
+	return tw_fold(a ^ UINT64_C(0xA0761D6478BD642F), b ^ UINT64_C(0xE7037ED1A0B428DB));
+}
+
+/* For the rest of the request. */
+static void operation_known(struct tw_log *l, uint32_t operation, uint32_t off)
+{
+	if (operation - 1 < l->operation_cap)
+		l->operations[operation - 1] = (struct tw_scope_slot){off, l->stamp};
+}
+
+/* The operation's head in the open segment; 0: the span is to lie there as it is. */
+static uint32_t operation_put(struct tw_log *l, const struct tw_request *req,
+                              const struct tw_span *sp)
+{
+	const struct tw_template *t = req->operations[sp->operation - 1].template;
+	const struct tw_layout *layout = &t->layout;
+	struct tw_log_operation op = {.series = t->fixed ? sp->series : TW_SERIES_DIFFERS,
+	                              .kind = sp->kind,
+	                              .status = sp->status};
+	uint64_t scope = req->scopes[sp->scope].hash;
+	struct tw_operation_slot *slot;
+	uint32_t off;
+
+	if (TW_LIKELY(tw_log_knows(l, sp->operation)))
+		return l->operations[sp->operation - 1].off;
+	slot = &l->operation_slots[(t->hash ^ scope) % TW_LOG_OPERATIONS];
+	if (slot->epoch == l->epoch && slot->template == t->hash && slot->scope == scope &&
+	    slot->series == op.series) {
+		operation_known(l, sp->operation, slot->off);
+		return slot->off;
+	}
+	/* What the index has no place for would be written once more for each request. */
+	if (index_is_full(l) || l->pool->slots[l->open].capacity != TW_SEGMENT_BYTES)
+		return 0;
+	op.scope_off = scope_put(l, req, sp->scope);
+	op.template_off = head_put(l, tw_slice(layout, layout->size), t->hash, TW_HEAD_TEMPLATE, 0);
+	off = head_put(l, tw_slice(&op, sizeof(op)), operation_hash(&op), TW_HEAD_OPERATION, 0);
+	operation_known(l, sp->operation, off);
+	*slot = (struct tw_operation_slot){t->hash, scope, op.series, off, l->epoch, 0};
+	return off;
+}
+
+uint32_t tw_log_copy_operation(struct tw_log *l, const uint8_t *segment, uint32_t off,
+                               uint64_t entry)
+{
+	const struct tw_head *h = tw_head_at(segment, off), *template;
+	struct tw_log_operation op = *(const struct tw_log_operation *)(h + 1);
+	struct tw_slice layout;
+
+	template = tw_head_at(segment, op.template_off);
+	layout = tw_head_bytes(template);
+	entry += tw_head_size(layout.n) + tw_head_size(sizeof(op));
+	if (index_is_full(l))
+		return 0;
+	op.scope_off = tw_log_copy_scope(l, segment, op.scope_off, entry);
+	if (op.scope_off == 0)
+		return 0;
+	op.template_off = head_put(l, layout, template->hash, TW_HEAD_TEMPLATE, 0);
+	return head_put(l, tw_slice(&op, sizeof(op)), operation_hash(&op), TW_HEAD_OPERATION, 0);
+}
+
+uint32_t tw_log_text(struct tw_log *l, struct tw_slice text, uint64_t hash, bool put)
+{
+	uint32_t off = head_find(l, text, hash, TW_HEAD_TEXT, 0);
+
+	if (off != 0 || !put || index_is_full(l))
+		return off;
+	return head_put(l, text, hash, TW_HEAD_TEXT, 0);
 }
 
 /* ---- entries ---- */
 
-void tw_log_append(struct tw_log *l, const struct tw_request *req, const struct tw_span *sp,
-                   struct tw_record *rec, uint32_t record)
+static void append_whole(struct tw_log *l, const struct tw_request *req, const struct tw_span *sp,
+                         struct tw_entry *e)
 {
-	struct tw_segment *g = &l->pool->slots[l->open];
-	uint32_t scope_off = scope_put(l, req, sp->scope);
-	uint32_t off = g->used, size = (uint32_t)tw_entry_size(sp->bytes_n);
-	struct tw_entry *e = (struct tw_entry *)(g->mem + off);
-
-	e->word = TW_BLOCK_ENTRY | rec->head | (uint64_t)(sp->kind & 7) << 51 |
-	          (uint64_t)(sp->status & 3) << 54;
-	e->record = record;
 	e->bytes_n = sp->bytes_n;
-	e->scope_off = scope_off;
+	e->scope_off = scope_put(l, req, sp->scope);
 	e->series = sp->series;
 	e->span_id = sp->span_id;
 	e->parent_id = sp->parent_id;
 	e->start_ns = sp->start_ns;
 	e->duration_ns = sp->duration_ns;
 	memcpy(e + 1, sp->bytes, sp->bytes_n);
+}
+
+/* Does packing leave a quarter at least? Of spans that consist of values of their own it is work
+ * for nothing. */
+static bool worth_packing(const struct tw_request *req, const struct tw_span *sp)
+{
+	const struct tw_layout *t = &req->operations[sp->operation - 1].template->layout;
+	const struct tw_place *place = req->places + sp->places;
+	uint32_t bytes = TW_PACK_FIXED_MAX / 2;
+
+	for (uint32_t i = 0; i < t->value_count; i++)
+		bytes += place[i].n + 1u;
+	return bytes * 4 <= (sizeof(struct tw_entry) + sp->bytes_n) * 3;
+}
+
+void tw_log_append(struct tw_log *l, const struct tw_request *req, const struct tw_span *sp,
+                   struct tw_record *rec, uint32_t record)
+{
+	struct tw_segment *g = &l->pool->slots[l->open];
+	uint32_t operation = 0, off, size;
+	struct tw_entry *e;
+
+	/* Heads first: they lie before the entry. */
+	if (TW_LIKELY(sp->operation != 0) && tw_log_fits(l, tw_log_need(l, req, sp)) &&
+	    worth_packing(req, sp))
+		operation = operation_put(l, req, sp);
+	if (TW_UNLIKELY(operation == 0))
+		(void)scope_put(l, req, sp->scope);
+	off = g->used;
+	e = (struct tw_entry *)(g->mem + off);
+	e->word = TW_BLOCK_ENTRY | rec->head | (uint64_t)(sp->kind & 7) << 51 |
+	          (uint64_t)(sp->status & 3) << 54;
+	e->record = record;
+	if (operation != 0) {
+		size = tw_pack(l, req, sp, (struct tw_packed *)e, operation);
+	} else {
+		append_whole(l, req, sp, e);
+		size = (uint32_t)tw_entry_size(sp->bytes_n);
+	}
 	g->used += size;
 	g->live += size;
 	l->live += size;
-	l->span_bytes += sp->bytes_n;
+	l->span_bytes += tw_entry_span_bytes(e);
 	rec->head = tw_link(l->open, off);
+	while (l->text_count > 0) {
+		const struct tw_log_text *t = &l->text[--l->text_count];
+
+		(void)tw_log_text(l, t->text, t->hash, true);
+	}
 }
 
 uint64_t tw_log_chain_bytes(const struct tw_log *l, uint64_t chain)
@@ -335,7 +489,7 @@ uint64_t tw_log_chain_bytes(const struct tw_log *l, uint64_t chain)
 	while (chain != 0) {
 		const struct tw_entry *e = tw_entry_at(l, chain);
 
-		bytes += tw_entry_size(e->bytes_n);
+		bytes += tw_entry_bytes(e);
 		chain = e->word & TW_LINK_MASK;
 	}
 	return bytes;
@@ -355,14 +509,14 @@ void tw_log_drop(struct tw_log *l, uint64_t chain)
 static uint64_t kill_entry(struct tw_log *l, uint64_t link)
 {
 	struct tw_entry *e = tw_entry_at(l, link);
-	uint32_t slot = tw_link_slot(link), size = (uint32_t)tw_entry_size(e->bytes_n);
+	uint32_t slot = tw_link_slot(link), size = tw_entry_bytes(e);
 	struct tw_segment *g = &l->pool->slots[slot];
 	uint64_t next = e->word & TW_LINK_MASK;
 
 	e->word |= TW_BLOCK_DEAD;
 	g->live -= size;
 	l->live -= size;
-	l->span_bytes -= e->bytes_n;
+	l->span_bytes -= tw_entry_span_bytes(e);
 	if (next != 0)
 		__builtin_prefetch(tw_entry_at(l, next), 1);
 	if (slot == l->open)

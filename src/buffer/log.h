@@ -1,9 +1,11 @@
 /* A shard's log: segments of entries, one open for appending.
  *
- * A segment begins with a header and holds blocks of 8-byte alignment: heads (a resource's or a
- * scope's bytes, written once a segment) and entries (a digest of 56 bytes and the span's own
- * bytes). Everything in it refers by offset, so a segment may lie at any address; a link is a
- * segment's slot and an offset. The entries of a trace form a chain, newest first.
+ * A segment begins with a header and holds blocks of 8-byte alignment: heads (bytes that several
+ * spans share, written once a segment: of a resource or a scope, a template, an operation, a text
+ * that comes again and again) and entries: a digest of 56 bytes and the span's own bytes, or, of a
+ * span with a template, 16 bytes and what differs (pack.h). Everything in it refers by offset, so a
+ * segment may lie at any address; a link is a segment's slot and an offset. The entries of a trace
+ * form a chain, newest first.
  *
  * A closed segment with no live entry goes back to the pool at once. Threads: one owner. */
 #ifndef TW_BUFFER_LOG_H
@@ -19,13 +21,20 @@
 struct tw_segment_header {
 	uint32_t magic, version;
 	uint64_t capacity;
+	uint64_t base_ns; /* packed spans count their start from here */
 };
 
 /* The first word of a block: what kind of block, and for an entry the link to the trace's span
  * before it. */
 #define TW_BLOCK_ENTRY     (UINT64_C(1) << 63)
 #define TW_BLOCK_DEAD      (UINT64_C(1) << 62)
-#define TW_BLOCK_SCOPE     (UINT64_C(1) << 61) /* of heads: a scope's */
+#define TW_BLOCK_PACKED    (UINT64_C(1) << 56) /* of entries: a struct tw_packed */
+#define TW_HEAD_KIND       (UINT64_C(7) << 59) /* of heads: */
+#define TW_HEAD_RESOURCE   (UINT64_C(0) << 59)
+#define TW_HEAD_SCOPE      (UINT64_C(1) << 59)
+#define TW_HEAD_TEMPLATE   (UINT64_C(2) << 59) /* a struct tw_layout */
+#define TW_HEAD_OPERATION  (UINT64_C(3) << 59) /* a struct tw_log_operation */
+#define TW_HEAD_TEXT       (UINT64_C(4) << 59)
 #define TW_LINK_OFF_BITS   27u
 #define TW_LINK_BITS       51u
 #define TW_LINK_MASK       ((UINT64_C(1) << TW_LINK_BITS) - 1)
@@ -43,6 +52,15 @@ struct tw_entry {      /* the digest; the span's bytes follow */
 };
 _Static_assert(sizeof(struct tw_entry) == 56, "the digest");
 
+struct tw_packed { /* begins as struct tw_entry does; pack.h */
+	uint64_t word;
+	uint32_t record;
+	uint32_t form; /* offset of the operation / 8, then size / 8 */
+	uint8_t bytes[];
+};
+#define TW_PACKED_OFF_BITS  17u /* of a segment of 1 MiB */
+#define TW_PACKED_BYTES_MAX (((1u << (32 - TW_PACKED_OFF_BITS)) - 1) << 3)
+
 struct tw_head {       /* the bytes follow */
 	uint64_t word; /* length in the low half */
 	uint64_t hash;
@@ -54,9 +72,26 @@ struct tw_head_slot { /* heads of the open segment, by hash */
 	uint64_t hash;
 	uint32_t off, epoch;
 };
-struct tw_scope_slot { /* scopes of the request at hand */
+struct tw_scope_slot { /* scopes and operations of the request at hand */
 	uint32_t off, stamp;
 };
+struct tw_text_use { /* how often a differing value of a template was found among the texts */
+	uint32_t tag;
+	uint8_t asked, found;
+	uint16_t skip; /* spans for which it is not looked up */
+};
+struct tw_log_text { /* came a second time: goes into the segment behind the entry at hand */
+	struct tw_slice text;
+	uint64_t hash;
+};
+struct tw_operation_slot { /* operations of the open segment, so that a request finds them at once
+	                    */
+	uint64_t template, scope; /* hashes */
+	uint32_t series, off, epoch, pad;
+};
+#define TW_LOG_OPERATIONS 1024u
+#define TW_LOG_TEXTS      4096u
+#define TW_LOG_USES       1024u
 
 struct tw_log {
 	struct tw_pool *pool;
@@ -66,21 +101,31 @@ struct tw_log {
 	uint64_t segments;
 	uint64_t capacity;   /* bytes of the segments held */
 	uint64_t live;       /* bytes of live entries */
-	uint64_t span_bytes; /* of these, the spans' own */
+	uint64_t span_bytes; /* of these, the spans' own, as they lie there */
 	uint64_t heads;      /* bytes of heads */
 	struct tw_head_slot *head_slots;
 	uint32_t head_count, epoch;
 	struct tw_scope_slot *scopes;
 	uint32_t scope_cap, stamp;
+	struct tw_scope_slot *operations;
+	uint32_t operation_cap;
+	struct tw_operation_slot *operation_slots; /* [TW_LOG_OPERATIONS] */
+	struct tw_hash_key key;
+	uint64_t
+	    *seen; /* [TW_LOG_TEXTS] half of a text's hash and half of the trace's that had it */
+	struct tw_text_use *uses; /* [TW_LOG_USES] by template and value */
+	uint32_t text_count;
+	struct tw_log_text text[TW_TEMPLATE_VALUES_MAX];
 	uint32_t dead_count;
 	uint64_t dead[TW_LOG_DEAD_MAX]; /* chains of traces let go, not walked yet */
 };
 
-int tw_log_init(struct tw_log *l, struct tw_pool *pool); /* 0 or TW_ENOMEM */
+/* 0 or TW_ENOMEM. key: for texts. */
+int tw_log_init(struct tw_log *l, struct tw_pool *pool, struct tw_hash_key key);
 void tw_log_deinit(struct tw_log *l);
 
-/* Before the spans of a request: scopes are looked up anew. */
-void tw_log_begin(struct tw_log *l, uint32_t scope_count);
+/* Before the spans of a request: scopes and operations are looked up anew. */
+void tw_log_begin(struct tw_log *l, const struct tw_request *req);
 /* Bytes that appending this span takes in the open segment, or would take in an empty one. */
 uint64_t tw_log_need_heads(struct tw_log *l, const struct tw_request *req,
                            const struct tw_span *sp);
@@ -118,10 +163,17 @@ bool tw_log_compact(struct tw_log *l, const struct tw_records *r, uint32_t victi
 /* For compaction: lists. */
 void tw_log_unlist(struct tw_log *l, uint32_t slot);
 void tw_log_relist(struct tw_log *l, uint32_t slot);
-/* The head in the open segment that equals `h` (whose bytes follow it), written if it is not there;
- * 0: no room. */
+/* The scope's head in the open segment that equals the one at scope_off of `segment`, written if it
+ * is not there; 0: no room for it and `entry` bytes more. */
 uint32_t tw_log_copy_scope(struct tw_log *l, const uint8_t *segment, uint32_t scope_off,
                            uint64_t entry);
+/* Likewise an operation's. */
+uint32_t tw_log_copy_operation(struct tw_log *l, const uint8_t *segment, uint32_t off,
+                               uint64_t entry);
+
+/* A text in the open segment: its offset; 0: it is not there. put: writes it, if the index takes
+ * it. */
+uint32_t tw_log_text(struct tw_log *l, struct tw_slice text, uint64_t hash, bool put);
 
 static inline uint64_t tw_align8(uint64_t n)
 {
@@ -131,10 +183,31 @@ static inline uint64_t tw_entry_size(uint32_t bytes_n)
 {
 	return tw_align8(sizeof(struct tw_entry) + (uint64_t)bytes_n);
 }
+static inline bool tw_log_knows(const struct tw_log *l, uint32_t operation)
+{
+	return operation - 1 < l->operation_cap && l->operations[operation - 1].stamp == l->stamp;
+}
+static inline uint32_t tw_entry_bytes(const struct tw_entry *e)
+{
+	return e->word & TW_BLOCK_PACKED
+	           ? ((const struct tw_packed *)e)->form >> TW_PACKED_OFF_BITS << 3
+	           : (uint32_t)tw_entry_size(e->bytes_n);
+}
+/* Of these, the span's own. */
+static inline uint32_t tw_entry_span_bytes(const struct tw_entry *e)
+{
+	return e->word & TW_BLOCK_PACKED ? tw_entry_bytes(e) - (uint32_t)sizeof(struct tw_packed)
+	                                 : e->bytes_n;
+}
 static inline uint64_t tw_log_need(struct tw_log *l, const struct tw_request *req,
                                    const struct tw_span *sp)
 {
-	if (sp->scope < l->scope_cap && l->scopes[sp->scope].stamp == l->stamp)
+	/* Packed a span may need a little more than as it is, when its texts go into the segment,
+	 * too. */
+	if (tw_log_knows(l, sp->operation))
+		return 2 * tw_entry_size(sp->bytes_n) + TW_TEMPLATE_VALUES_MAX * 40;
+	if (sp->operation == 0 && sp->scope < l->scope_cap &&
+	    l->scopes[sp->scope].stamp == l->stamp)
 		return tw_entry_size(sp->bytes_n);
 	return tw_log_need_heads(l, req, sp);
 }
@@ -161,6 +234,10 @@ static inline struct tw_entry *tw_entry_at(const struct tw_log *l, uint64_t link
 static inline struct tw_head *tw_head_at(const uint8_t *segment, uint32_t off)
 {
 	return (struct tw_head *)(uintptr_t)(segment + off);
+}
+static inline uint32_t tw_packed_operation(const struct tw_packed *e)
+{
+	return (e->form & ((1u << TW_PACKED_OFF_BITS) - 1)) << 3;
 }
 static inline struct tw_slice tw_head_bytes(const struct tw_head *h)
 {

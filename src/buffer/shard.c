@@ -11,6 +11,7 @@ static void destroy(struct tw_shard *s)
 {
 	struct tw_kept_chunk *c;
 
+	tw_free(s->scratch);
 	tw_table_deinit(&s->table);
 	tw_records_deinit(&s->records);
 	tw_wheel_deinit(&s->wheel);
@@ -34,7 +35,7 @@ struct tw_shard *tw_shard_create(const struct tw_shard_config *c)
 	s->ops = c->ops;
 	s->ctx = c->ctx;
 	s->base_ns = c->now_ns;
-	if (tw_log_init(&s->log, c->pool) != 0) {
+	if (tw_log_init(&s->log, c->pool, c->key) != 0) {
 		tw_free(s);
 		return NULL;
 	}
@@ -206,6 +207,7 @@ static void fold(struct tw_shard *s, const struct batch *b, struct tw_record *re
 	rec->start_ns = sp->start_ns < rec->start_ns ? sp->start_ns : rec->start_ns;
 	rec->end_ns = end_ns > rec->end_ns ? end_ns : rec->end_ns;
 	rec->bytes += sp->bytes_n;
+	s->st.span_bytes += sp->bytes_n;
 	rec->span_count++;
 	rec->error_count += sp->status == TW_STATUS_ERROR;
 	rec->last_ms = (uint32_t)s->now_ms;
@@ -473,7 +475,7 @@ void tw_shard_add(struct tw_shard *s, const struct tw_request *req, const uint32
 
 	TW_ASSERT(s->newest.set);
 	tw_shard_clock(s, now_ns);
-	tw_log_begin(&s->log, req->scope_count);
+	tw_log_begin(&s->log, req);
 	for (uint32_t k = 0; k < groups + 2; k++) {
 		if (k < groups)
 			group_load(s, &g[k % 3], req, idx + k * GROUP,
@@ -497,7 +499,7 @@ void tw_shard_publish(struct tw_shard *s)
 	const struct tw_log *l = &s->log;
 	uint64_t values[TW_STATS_COUNT];
 
-	st->span_bytes = l->span_bytes;
+	st->stored_bytes = l->span_bytes;
 	st->digest_bytes = l->live - l->span_bytes + l->heads;
 	st->record_bytes = (uint64_t)s->records.held * sizeof(struct tw_record);
 	st->table_bytes = tw_table_bytes(&s->table) + tw_wheel_bytes(&s->wheel);

@@ -57,6 +57,8 @@ struct tw_shard {
 	struct tw_verdict late_verdict;
 	struct tw_kept_chunk *kept_chunks;
 	struct tw_kept *kept_free;
+	uint8_t *scratch; /* packed spans as they came, until the next call */
+	size_t scratch_cap;
 	struct tw_shard_stats st;
 	uint64_t pinned; /* this shard's part of the pool's */
 	_Alignas(64) struct tw_seq seq;
@@ -92,6 +94,13 @@ void tw_shard_file(struct tw_shard *s, uint32_t record, uint64_t due_ms);
 bool tw_shard_generation_lives(const struct tw_shard *s, uint32_t generation);
 /* The bits of a whole open trace, anew, with the newest generation. */
 void tw_shard_rematch(struct tw_shard *s, uint32_t record);
+
+/* kept.c */
+/* Room for the spans of a trace of so many bytes as they came; NULL: no memory. */
+uint8_t *tw_shard_scratch(struct tw_shard *s, uint64_t bytes);
+/* The span of one entry as it came, in the scratch if it is packed. false: no memory. */
+bool tw_shard_span(struct tw_shard *s, const struct tw_record *rec, const struct tw_entry *e,
+                   const uint8_t *segment, struct tw_slice *span);
 
 /* room.c */
 /* The open segment takes this span afterwards; may decide and compact. false: nothing helped. */

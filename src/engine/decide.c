@@ -134,7 +134,8 @@ static bool offer(struct tw_core *c, uint32_t d, struct tw_kept *k)
 
 	if (!make_room(c, n))
 		return false;
-	tw_kept_spans(k, c->kept_spans);
+	if (!tw_kept_spans(k, c->kept_spans))
+		return false;
 	for (uint32_t i = 0; i < n; i++) {
 		const struct tw_kept_span *s = &c->kept_spans[i];
 

@@ -1,0 +1,568 @@
+#include "pack.h"
+
+#include "tw/base/error.h"
+#include "tw/model/pb.h"
+
+#define CODE_HEX    0x80u
+#define CODE_SHARED 0xc0u
+#define CODE_LONG   0xffu
+#define SHORT_MAX   0x7fu
+#define HEX_MAX     0x3fu /* bytes */
+#define SHARED_MIN  5u    /* a shorter text is not worth a reference of three bytes */
+#define SHARED_MAX  1024u
+#define USE_WINDOW  128u  /* of so many look-ups of a value a quarter must find it, … */
+#define USE_SKIP    8192u /* … or so many spans are packed without */
+
+/* ---- numbers ---- */
+
+static uint64_t zigzag(uint64_t v)
+{
+	return v << 1 ^ (uint64_t)((int64_t)v >> 63);
+}
+
+static uint64_t unzigzag(uint64_t v)
+{
+	return v >> 1 ^ -(v & 1);
+}
+
+static uint32_t bytes_of(uint64_t v)
+{
+	return (71u - (uint32_t)__builtin_clzll(v | 1)) / 8;
+}
+
+/* Writes eight bytes of which n count. */
+static uint8_t *put_number(uint8_t *p, uint64_t v, uint32_t n)
+{
+	memcpy(p, &v, 8);
+	return p + n;
+}
+
+static const uint8_t *get_number(const uint8_t *p, uint64_t *v, uint32_t n)
+{
+	*v = 0;
+	memcpy(v, p, n);
+	return p + n;
+}
+
+/* ---- hex ---- */
+
+/* Eight lower-case digits as four bytes; false: they are not. */
+static inline bool hex8(const uint8_t *p, uint8_t *out)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101), high = ones << 7;
+	uint64_t x, letter, bad, v;
+
+	memcpy(&x, p, 8);
+	/* No byte is above 0x7f, or sums would carry into the next. */
+	if (x & high)
+		return false;
+	letter = (x + ones * (0x80 - 'a')) & high;           /* ≥ 'a' */
+	bad = (x + ones * (0x7f - 'f')) & high;              /* > 'f' */
+	bad |= ((x + ones * (0x7f - '9')) & high) & ~letter; /* between '9' and 'a' */
+	bad |= ~(x + ones * (0x80 - '0')) & high;            /* < '0' */
+	if (bad)
+		return false;
+	v = (x & ones * 0xf) + (letter >> 7) * 9;
+	v = (v << 4 | v >> 8) & UINT64_C(0x00ff00ff00ff00ff); /* pairs */
+	v = (v | v >> 8) & UINT64_C(0x0000ffff0000ffff);
+	v |= v >> 16;
+	memcpy(out, &v, 4);
+	return true;
+}
+
+static inline int hex_digit(uint8_t c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Packs n digits into n / 2 bytes; false: it is something else. */
+static bool hex_pack(const uint8_t *p, uint32_t n, uint8_t *out)
+{
+	for (; n >= 8; n -= 8, p += 8, out += 4)
+		if (!hex8(p, out))
+			return false;
+	for (; n >= 2; n -= 2, p += 2) {
+		int a = hex_digit(p[0]), b = hex_digit(p[1]);
+
+		if (a < 0 || b < 0)
+			return false;
+		*out++ = (uint8_t)(a << 4 | b);
+	}
+	return n == 0;
+}
+
+static uint8_t *hex_unpack(const uint8_t *p, uint32_t n, uint8_t *out)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (uint32_t i = 0; i < n; i++) {
+		*out++ = (uint8_t)digits[p[i] >> 4];
+		*out++ = (uint8_t)digits[p[i] & 15];
+	}
+	return out;
+}
+
+/* ---- texts ---- */
+
+static uint8_t *put_raw(uint8_t *to, const uint8_t *p, uint32_t n)
+{
+	if (TW_LIKELY(n <= SHORT_MAX)) {
+		*to++ = (uint8_t)n;
+	} else {
+		*to++ = CODE_LONG;
+		*to++ = (uint8_t)n;
+		*to++ = (uint8_t)(n >> 8);
+	}
+	memcpy(to, p, n);
+	return to + n;
+}
+
+static uint8_t *put_text(uint8_t *to, const uint8_t *p, uint32_t n)
+{
+	if (n % 2 == 0 && n >= 4 && n <= 2 * HEX_MAX && hex_pack(p, n, to + 1)) {
+		*to = (uint8_t)(CODE_HEX | n / 2);
+		return to + 1 + n / 2;
+	}
+	return put_raw(to, p, n);
+}
+
+static uint8_t *put_shared(uint8_t *to, uint32_t off)
+{
+	uint32_t v = off >> 3;
+
+	to[0] = (uint8_t)(CODE_SHARED | v >> 16);
+	to[1] = (uint8_t)v;
+	to[2] = (uint8_t)(v >> 8);
+	return to + 3;
+}
+
+/* A text by its code: returns the position behind it. Of a hex one *text is the packed bytes, two
+ * digits each. */
+enum text_form { TEXT_RAW, TEXT_HEX, TEXT_SHARED };
+
+static const uint8_t *get_text(const uint8_t *segment, const uint8_t *p, struct tw_slice *text,
+                               enum text_form *form)
+{
+	uint32_t c = *p++;
+
+	*form = TEXT_RAW;
+	if (c == CODE_LONG) {
+		c = p[0] | (uint32_t)p[1] << 8;
+		p += 2;
+	} else if (c >= CODE_SHARED) {
+		uint32_t off = ((c & 3) << 16 | p[0] | (uint32_t)p[1] << 8) << 3;
+
+		*form = TEXT_SHARED;
+		*text = tw_head_bytes(tw_head_at(segment, off));
+		return p + 2;
+	} else if (c >= CODE_HEX) {
+		*form = TEXT_HEX;
+		c -= CODE_HEX;
+	}
+	*text = tw_slice(p, c);
+	return p + c;
+}
+
+/* Is the text in the segment? Values that prove to differ nearly always are not looked up, and only
+ * what a second trace has shown gets a place there. */
+static uint32_t find_shared(struct tw_log *l, const struct tw_template *t, uint32_t value,
+                            uint64_t trace, struct tw_slice text)
+{
+	uint64_t id = t->hash + value * UINT64_C(0x9E3779B97F4A7C15), hash, *seen;
+	struct tw_text_use *use = &l->uses[id % TW_LOG_USES];
+	uint32_t off;
+
+	if (TW_UNLIKELY(use->tag != (uint32_t)(id >> 32)))
+		*use = (struct tw_text_use){.tag = (uint32_t)(id >> 32)};
+	if (use->skip > 0) {
+		use->skip--;
+		return 0;
+	}
+	if (TW_UNLIKELY(++use->asked == USE_WINDOW)) {
+		use->skip = use->found < USE_WINDOW / 4 ? USE_SKIP : 0;
+		use->asked = use->found = 0;
+	}
+	hash = tw_hash_bytes(l->key, text.p, text.n);
+	off = tw_log_text(l, text, hash, false);
+	if (TW_LIKELY(off != 0)) {
+		use->found++;
+		return off;
+	}
+	seen = &l->seen[hash % TW_LOG_TEXTS];
+	if (*seen >> 32 != hash >> 32) {
+		*seen = (hash >> 32 << 32) | (uint32_t)trace;
+	} else if ((uint32_t)*seen != (uint32_t)trace && l->text_count < TW_TEMPLATE_VALUES_MAX) {
+		use->found++;
+		l->text[l->text_count++] = (struct tw_log_text){text, hash};
+	}
+	return 0;
+}
+
+/* ---- packing ---- */
+
+static uint8_t *put_fixed(uint8_t *p, struct tw_segment_header *h, uint64_t span_id,
+                          const uint64_t *parent_id, uint64_t start_ns, uint64_t duration_ns)
+{
+	uint32_t start_n, duration_n = bytes_of(duration_ns);
+	uint64_t start;
+
+	/* The first one packed sets the base, also one that began in 1970. */
+	if (TW_UNLIKELY(h->base_ns == 0))
+		h->base_ns = start_ns | 1;
+	start = zigzag(start_ns - h->base_ns);
+	start_n = bytes_of(start);
+	p = put_number(p, span_id, 8);
+	if (parent_id)
+		p = put_number(p, *parent_id, 8);
+	*p++ = (uint8_t)(start_n | duration_n << 4);
+	p = put_number(p, start, start_n);
+	return put_number(p, duration_ns, duration_n);
+}
+
+/* Ends an entry that begins at e and whose bytes end at p. */
+static uint32_t finish(struct tw_packed *e, uint8_t *p, uint32_t operation)
+{
+	uint32_t size = (uint32_t)tw_align8((uint64_t)(p - (uint8_t *)e));
+
+	e->word |= TW_BLOCK_PACKED;
+	e->form = operation >> 3 | size >> 3 << TW_PACKED_OFF_BITS;
+	return size;
+}
+
+static struct tw_segment_header *open_header(struct tw_log *l)
+{
+	return (struct tw_segment_header *)l->pool->slots[l->open].mem;
+}
+
+uint32_t tw_pack(struct tw_log *l, const struct tw_request *req, const struct tw_span *sp,
+                 struct tw_packed *e, uint32_t operation)
+{
+	const struct tw_template *t = req->operations[sp->operation - 1].template;
+	const struct tw_layout *layout = &t->layout;
+	const struct tw_place *place = req->places + sp->places;
+	struct tw_segment_header *h = open_header(l);
+	uint32_t value = 0, shared;
+	uint8_t *p;
+
+	p = put_fixed(e->bytes, h, sp->span_id, layout->has_parent ? &sp->parent_id : NULL,
+	              sp->start_ns, sp->duration_ns);
+	if (!t->fixed) {
+		memcpy(p, &sp->series, 4);
+		p += 4;
+	}
+	for (uint32_t i = 0; value < layout->value_count; i++) {
+		const uint8_t *v = sp->bytes + place[value].at;
+		uint32_t n = place[value].n;
+
+		switch (layout->part[i].kind) {
+		case TW_PART_BYTES:
+			continue;
+		case TW_PART_TEXT:
+			shared = n >= SHARED_MIN && n <= SHARED_MAX
+			             ? find_shared(l, t, value, sp->hash, tw_slice(v, n))
+			             : 0;
+			p = shared ? put_shared(p, shared) : put_text(p, v, n);
+			break;
+		case TW_PART_FIELD:
+			p = put_raw(p, v, n);
+			break;
+		default:
+			memcpy(p, v, n);
+			p += n;
+			break;
+		}
+		value++;
+	}
+	return finish(e, p, operation);
+}
+
+/* ---- unpacking ---- */
+
+void tw_unpack_head(const uint8_t *segment, const struct tw_packed *e, struct tw_unpacked *u)
+{
+	const struct tw_segment_header *h = (const struct tw_segment_header *)segment;
+	const uint8_t *p = e->bytes;
+	uint64_t start, duration;
+	uint32_t n;
+
+	u->op = (const struct tw_log_operation *)(tw_head_at(segment, tw_packed_operation(e)) + 1);
+	u->layout = (const struct tw_layout *)(tw_head_at(segment, u->op->template_off) + 1);
+	p = get_number(p, &u->span_id, 8);
+	u->parent_id = 0;
+	if (u->layout->has_parent)
+		p = get_number(p, &u->parent_id, 8);
+	n = *p++;
+	p = get_number(p, &start, n & 15);
+	p = get_number(p, &duration, n >> 4);
+	u->start_ns = h->base_ns + unzigzag(start);
+	u->duration_ns = duration;
+	u->series = u->op->series;
+	if (u->series == TW_SERIES_DIFFERS) {
+		memcpy(&u->series, p, 4);
+		p += 4;
+	}
+	u->values = p;
+}
+
+static uint32_t varint_size(uint32_t v)
+{
+	return v < 0x80 ? 1 : 2; /* spans with a template have no more than 2^16 bytes */
+}
+
+/* Lengths are below 2^14: nothing longer has a template. */
+static uint8_t *put_length(uint8_t *p, uint32_t n)
+{
+	if (n < 0x80) {
+		*p++ = (uint8_t)n;
+		return p;
+	}
+	*p++ = (uint8_t)(n | 0x80);
+	*p++ = (uint8_t)(n >> 7);
+	return p;
+}
+
+static uint8_t *put_be64(uint8_t *p, uint64_t v)
+{
+	v = __builtin_bswap64(v);
+	memcpy(p, &v, 8);
+	return p + 8;
+}
+
+static uint8_t *unpack_prefix(const struct tw_unpacked *u, struct tw_id128 id, uint8_t *p)
+{
+	uint64_t end_ns = u->start_ns + u->duration_ns;
+
+	*p++ = TW_PB_TAG(1, TW_PB_LEN);
+	*p++ = 16;
+	p = put_be64(put_be64(p, id.hi), id.lo);
+	*p++ = TW_PB_TAG(2, TW_PB_LEN);
+	*p++ = 8;
+	p = put_be64(p, u->span_id);
+	if (u->layout->has_parent) {
+		*p++ = TW_PB_TAG(4, TW_PB_LEN);
+		*p++ = 8;
+		p = put_be64(p, u->parent_id);
+	}
+	*p++ = TW_PB_TAG(5, TW_PB_LEN);
+	*p++ = (uint8_t)u->layout->name_n;
+	memcpy(p, tw_layout_name(u->layout), u->layout->name_n);
+	p += u->layout->name_n;
+	if (u->layout->kind != TW_KIND_ABSENT) {
+		*p++ = TW_PB_TAG(6, TW_PB_VARINT);
+		*p++ = u->layout->kind;
+	}
+	*p++ = TW_PB_TAG(7, TW_PB_I64);
+	memcpy(p, &u->start_ns, 8);
+	p += 8;
+	*p++ = TW_PB_TAG(8, TW_PB_I64);
+	memcpy(p, &end_ns, 8);
+	return p + 8;
+}
+
+/* The attribute's tag, its length and the key up to the value's tag; value_n bytes follow behind
+ * the value's length, which is written, too. */
+static uint8_t *put_attribute(uint8_t *p, const struct tw_layout *l, const struct tw_part *part,
+                              uint32_t value_n)
+{
+	*p++ = TW_PB_TAG(9, TW_PB_LEN);
+	p = put_length(p, part->n + varint_size(value_n) + value_n);
+	memcpy(p, tw_layout_bytes(l, part->at), part->n);
+	return put_length(p + part->n, value_n);
+}
+
+static uint8_t *unpack_text(const uint8_t *segment, const struct tw_unpacked *u,
+                            const struct tw_part *part, const uint8_t **from, uint8_t *p)
+{
+	struct tw_slice text;
+	enum text_form form;
+	uint32_t n;
+
+	*from = get_text(segment, *from, &text, &form);
+	n = (uint32_t)text.n * (form == TEXT_HEX ? 2 : 1);
+	p = put_attribute(p, u->layout, part, 1 + varint_size(n) + n);
+	*p++ = TW_PB_TAG(1, TW_PB_LEN);
+	p = put_length(p, n);
+	if (form == TEXT_HEX)
+		return hex_unpack(text.p, (uint32_t)text.n, p);
+	memcpy(p, text.p, n);
+	return p + n;
+}
+
+static uint32_t varint_bytes(const uint8_t *p)
+{
+	uint32_t n = 1;
+
+	while (*p++ & 0x80)
+		n++;
+	return n;
+}
+
+static uint8_t *unpack_int(const struct tw_unpacked *u, const struct tw_part *part,
+                           const uint8_t **from, uint8_t *p)
+{
+	uint32_t n = varint_bytes(*from);
+
+	p = put_attribute(p, u->layout, part, 1 + n);
+	*p++ = TW_PB_TAG(3, TW_PB_VARINT);
+	memcpy(p, *from, n);
+	*from += n;
+	return p + n;
+}
+
+static uint8_t *unpack_field(const uint8_t *segment, const struct tw_unpacked *u,
+                             const struct tw_part *part, const uint8_t **from, uint8_t *p)
+{
+	struct tw_slice payload;
+	enum text_form form;
+
+	*from = get_text(segment, *from, &payload, &form);
+	memcpy(p, tw_layout_bytes(u->layout, part->at), part->n);
+	p = put_length(p + part->n, (uint32_t)payload.n);
+	memcpy(p, payload.p, payload.n);
+	return p + payload.n;
+}
+
+uint32_t tw_unpack(const uint8_t *segment, const struct tw_packed *e, struct tw_id128 trace_id,
+                   uint8_t *out)
+{
+	struct tw_unpacked u;
+	const uint8_t *from;
+	uint8_t *p;
+
+	tw_unpack_head(segment, e, &u);
+	from = u.values;
+	p = unpack_prefix(&u, trace_id, out);
+	for (uint32_t i = 0; i < u.layout->part_count; i++) {
+		const struct tw_part *part = &u.layout->part[i];
+
+		switch (part->kind) {
+		case TW_PART_TEXT:
+			p = unpack_text(segment, &u, part, &from, p);
+			break;
+		case TW_PART_INT:
+			p = unpack_int(&u, part, &from, p);
+			break;
+		case TW_PART_FIELD:
+			p = unpack_field(segment, &u, part, &from, p);
+			break;
+		case TW_PART_RAW:
+			memcpy(p, from, part->n);
+			from += part->n;
+			p += part->n;
+			break;
+		default:
+			memcpy(p, tw_layout_bytes(u.layout, part->at), part->n);
+			p += part->n;
+			break;
+		}
+	}
+	return (uint32_t)(p - out);
+}
+
+/* ---- moving ---- */
+
+/* Where a value's bytes end, and its text if it is a shared one. */
+static const uint8_t *step(const uint8_t *segment, const struct tw_part *part, const uint8_t *from,
+                           struct tw_slice *shared)
+{
+	struct tw_slice text;
+	enum text_form form;
+
+	shared->n = 0;
+	if (part->kind == TW_PART_INT)
+		return from + varint_bytes(from);
+	if (part->kind == TW_PART_RAW)
+		return from + part->n;
+	from = get_text(segment, from, &text, &form);
+	if (form == TEXT_SHARED)
+		*shared = text;
+	return from;
+}
+
+/* Texts of the span go into the open segment; off[] are their places there, 0 where there is none.
+ */
+static void move_texts(struct tw_log *l, const uint8_t *segment, const struct tw_unpacked *u,
+                       uint32_t off[TW_TEMPLATE_VALUES_MAX])
+{
+	const uint8_t *from = u->values;
+	uint32_t value = 0;
+
+	for (uint32_t i = 0; value < u->layout->value_count; i++) {
+		struct tw_slice text;
+
+		if (u->layout->part[i].kind == TW_PART_BYTES)
+			continue;
+		from = step(segment, &u->layout->part[i], from, &text);
+		off[value++] =
+		    text.n > 0 ? tw_log_text(l, text, tw_hash_bytes(l->key, text.p, text.n), true)
+		               : 0;
+	}
+}
+
+/* Room that the entry takes at most, the texts that it refers to among it. */
+static uint64_t repack_need(const uint8_t *segment, const struct tw_packed *e,
+                            const struct tw_unpacked *u)
+{
+	uint64_t need = tw_entry_bytes((const struct tw_entry *)e) + 32;
+	const uint8_t *from = u->values;
+	uint32_t value = 0;
+
+	for (uint32_t i = 0; value < u->layout->value_count; i++) {
+		struct tw_slice text;
+
+		if (u->layout->part[i].kind == TW_PART_BYTES)
+			continue;
+		from = step(segment, &u->layout->part[i], from, &text);
+		need += text.n > 0 ? tw_head_size(text.n) + 2 * text.n : 0;
+		value++;
+	}
+	return need;
+}
+
+uint32_t tw_repack(struct tw_log *l, const uint8_t *segment, const struct tw_packed *from,
+                   uint32_t *size)
+{
+	uint32_t off[TW_TEMPLATE_VALUES_MAX], operation, value = 0;
+	struct tw_segment *g = &l->pool->slots[l->open];
+	struct tw_segment_header *h = open_header(l);
+	struct tw_unpacked u;
+	struct tw_packed *e;
+	const uint8_t *q;
+	uint8_t *p;
+
+	tw_unpack_head(segment, from, &u);
+	operation = tw_log_copy_operation(l, segment, tw_packed_operation(from),
+	                                  repack_need(segment, from, &u));
+	if (operation == 0)
+		return 0;
+	move_texts(l, segment, &u, off);
+	e = (struct tw_packed *)(g->mem + g->used);
+	e->word = from->word;
+	e->record = from->record;
+	p = put_fixed(e->bytes, h, u.span_id, u.layout->has_parent ? &u.parent_id : NULL,
+	              u.start_ns, u.duration_ns);
+	if (u.op->series == TW_SERIES_DIFFERS) {
+		memcpy(p, &u.series, 4);
+		p += 4;
+	}
+	q = u.values;
+	for (uint32_t i = 0; value < u.layout->value_count; i++) {
+		const uint8_t *begin = q;
+		struct tw_slice text;
+
+		if (u.layout->part[i].kind == TW_PART_BYTES)
+			continue;
+		q = step(segment, &u.layout->part[i], q, &text);
+		if (text.n == 0) {
+			memcpy(p, begin, (size_t)(q - begin));
+			p += q - begin;
+		} else if (off[value] != 0) {
+			p = put_shared(p, off[value]);
+		} else {
+			p = put_text(p, text.p, (uint32_t)text.n);
+		}
+		value++;
+	}
+	*size = finish(e, p, operation);
+	return g->used;
+}
