@@ -123,6 +123,18 @@ static void decisions(struct tw_engine *e, struct tw_expo *x, uint32_t rules)
 		         tw_rulebook_name(&e->book, (uint16_t)i), e->scrape_sum[i].spans_kept);
 }
 
+static void templates(struct tw_expo *x, const struct tw_template_stats *t)
+{
+	one(x, "traceweir_template_spans", TW_TYPE_COUNTER,
+	    "Spans that were recognised as one of a known operation.", t->recognised);
+	one(x, "traceweir_template_lessons", TW_TYPE_COUNTER,
+	    "Spans that something was learnt from.", t->learned);
+	one(x, "traceweir_template_evictions", TW_TYPE_COUNTER,
+	    "Span names forgotten because memory for templates was short.", t->evicted);
+	one(x, "traceweir_templates", TW_TYPE_GAUGE, "Templates that workers know.", t->templates);
+	one(x, "traceweir_template_bytes", TW_TYPE_GAUGE, "Memory of what workers know.", t->bytes);
+}
+
 static void buffer(struct tw_engine *e, struct tw_expo *x, const struct tw_shard_stats *s)
 {
 	static const char *const name = "traceweir_buffer_bytes";
@@ -147,12 +159,14 @@ static void buffer(struct tw_engine *e, struct tw_expo *x, const struct tw_shard
 	one(x, "traceweir_compacted_bytes", TW_TYPE_COUNTER, "Bytes that compaction moved.",
 	    s->compacted_bytes);
 	tw_expo_family(x, name, TW_TYPE_GAUGE, "What the buffer's memory holds.");
-	labelled(x, name, "", "kind", "spans", s->span_bytes);
+	labelled(x, name, "", "kind", "spans", s->stored_bytes);
 	labelled(x, name, "", "kind", "digests", s->digest_bytes);
 	labelled(x, name, "", "kind", "records", s->record_bytes);
 	labelled(x, name, "", "kind", "tables", s->table_bytes);
 	labelled(x, name, "", "kind", "slack", s->slack_bytes);
 	labelled(x, name, "", "kind", "verdicts", s->verdict_bytes);
+	one(x, "traceweir_buffer_wire_bytes", TW_TYPE_GAUGE,
+	    "Bytes that the spans held had on the wire.", s->span_bytes);
 	one(x, "traceweir_buffer_bytes_max", TW_TYPE_GAUGE, "buffer.bytes_max in force.",
 	    e->config->buffer.bytes_max);
 	one(x, "traceweir_buffer_segments", TW_TYPE_GAUGE, "Segments of 1 MiB in use.",
@@ -259,6 +273,7 @@ void tw_engine_collect(void *engine, struct tw_expo *x)
 	spans(e, x, &t, rules);
 	decisions(e, x, rules);
 	buffer(e, x, &t.b.shard);
+	templates(x, &t.b.templates);
 	dests(e, x, &t);
 	sockets(e, x, &t);
 	one(x, "traceweir_workers", TW_TYPE_GAUGE, "Worker threads.", e->shared.workers);

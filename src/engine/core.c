@@ -75,7 +75,8 @@ static int create_rest(struct tw_core *c, const struct tw_transport *transports,
 	c->rows = tw_calloc(TW_RULE_IDS_MAX, sizeof(*c->rows));
 	c->pub_rows = tw_calloc(TW_RULE_IDS_MAX * TW_RULE_ROW_WORDS, sizeof(tw_counter));
 	c->owner_fill = tw_calloc(c->s->workers + 1, sizeof(uint32_t));
-	if (c->rows == NULL || c->pub_rows == NULL || c->owner_fill == NULL)
+	c->templates = tw_templates_create(c->s->key, TW_TEMPLATES_BYTES_MAX);
+	if (c->rows == NULL || c->pub_rows == NULL || c->owner_fill == NULL || c->templates == NULL)
 		return TW_ENOMEM;
 	if (create_rings(c) != 0 || create_dests(c, transports, seed, taken) != 0)
 		return TW_ENOMEM;
@@ -127,6 +128,7 @@ void tw_core_destroy(struct tw_core **cp)
 	tw_core_tickets_free(c);
 	tw_request_deinit(&c->one);
 	tw_request_deinit(&c->again);
+	tw_templates_destroy(&c->templates);
 	tw_free(c->rows);
 	tw_free(c->pub_rows);
 	tw_free(c->owner_fill);
@@ -350,6 +352,8 @@ void tw_core_publish(struct tw_core *c)
 	const uint64_t *w = (const uint64_t *)&c->books;
 
 	tw_shard_stats_read(c->shard, &c->books.shard);
+	if (c->templates != NULL)
+		c->books.templates = tw_templates_stats(c->templates);
 	for (uint32_t d = 0; d < c->s->dest_count; d++)
 		dest_books(c, d);
 	tw_seq_write_begin(&c->seq);

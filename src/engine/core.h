@@ -22,6 +22,7 @@
 #include "tw/buffer.h"
 #include "tw/forward.h"
 #include "tw/receive.h"
+#include "tw/wire.h"
 
 #define TW_RING_SIZE 1024u
 
@@ -58,6 +59,7 @@ struct tw_core_books {
 	uint64_t handed;         /* put into rings or given to itself */
 	uint64_t received_bytes; /* of bodies that were admitted */
 	uint64_t tickets;        /* gauge: requests not answered yet */
+	struct tw_template_stats templates;
 	struct tw_shard_stats shard;
 	struct tw_dest_books dest[TW_DESTINATIONS_MAX];
 };
@@ -108,6 +110,7 @@ struct tw_core {
 	uint32_t index;
 	struct tw_shard *shard;
 	struct tw_red_worker *red;
+	struct tw_templates *templates;
 	struct tw_ring **in, **back; /* [from] */
 	uint32_t *out;               /* [owner]: batches that are not back yet */
 	struct tw_ticket *free_tickets;

@@ -117,7 +117,9 @@ static uint64_t views_bytes(const struct tw_request *r)
 {
 	return r->span_count * sizeof(struct tw_span) + r->value_count * sizeof(struct tw_value) +
 	       r->scope_count * sizeof(struct tw_scope) +
-	       r->resource_count * sizeof(struct tw_resource);
+	       r->resource_count * sizeof(struct tw_resource) +
+	       r->operation_count * sizeof(struct tw_operation) +
+	       r->place_count * sizeof(struct tw_place);
 }
 
 static inline uint32_t owner_of(const struct tw_core *c, uint64_t hash)
@@ -264,12 +266,17 @@ void tw_core_batch_done(struct tw_core *c, struct tw_batch_ref *b)
 
 static void scan_and_commit(struct tw_core *c, struct tw_ticket *t)
 {
-	struct tw_scan_opts o = {
-	    .key = c->s->key, .keys = t->gen->keys, .spans_max = c->s->spans_max};
+	struct tw_scan_opts o = {.key = c->s->key,
+	                         .keys = t->gen->keys,
+	                         .spans_max = c->s->spans_max,
+	                         .templates = c->templates};
 	struct tw_error err = {.text = ""};
 	enum tw_refusal refusal;
 	uint64_t bytes = 0;
-	int rc = tw_otlp_scan(&o, tw_slice(t->body.p, t->body.n), &t->req, &err);
+	int rc;
+
+	tw_templates_generation(c->templates, t->gen->number);
+	rc = tw_otlp_scan(&o, tw_slice(t->body.p, t->body.n), &t->req, &err);
 
 	if (rc == TW_ENOMEM) {
 		answer(c, t, TW_SINK_REFUSED, refusal_text(TW_REFUSE_MEMORY));
