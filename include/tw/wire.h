@@ -36,9 +36,8 @@ struct tw_template_stats {
 /* key: keeps a peer from choosing collisions. NULL: no memory. [boot] */
 struct tw_templates *tw_templates_create(struct tw_hash_key key, size_t bytes_max);
 void tw_templates_destroy(struct tw_templates **t);
-/* Before a scan with the keys of another generation: what was learnt for the old ones is forgotten.
- */
-void tw_templates_generation(struct tw_templates *t, uint32_t generation);
+/* Before a scan: with the keys of another generation what was learnt is forgotten, and true. */
+bool tw_templates_generation(struct tw_templates *t, uint32_t generation);
 struct tw_template_stats tw_templates_stats(const struct tw_templates *t);
 
 /* 0; TW_EINVAL: malformed; TW_ELIMIT: more than spans_max or TW_REQUEST_GROUPS_MAX; TW_ENOMEM. On

@@ -12,6 +12,7 @@ static void free_arrays(struct tw_log *l)
 	tw_free(l->scopes);
 	tw_free(l->operations);
 	tw_free(l->operation_slots);
+	tw_free(l->text_slots);
 	tw_free(l->seen);
 	tw_free(l->uses);
 	*l = (struct tw_log){0};
@@ -26,10 +27,12 @@ int tw_log_init(struct tw_log *l, struct tw_pool *pool, struct tw_hash_key key)
 	l->seen = tw_calloc(TW_LOG_TEXTS, sizeof(*l->seen));
 	l->uses = tw_calloc(TW_LOG_USES, sizeof(*l->uses));
 	l->operation_slots = tw_calloc(TW_LOG_OPERATIONS, sizeof(*l->operation_slots));
-	if (!l->head_slots || !l->seen || !l->uses || !l->operation_slots) {
+	l->text_slots = tw_alloc_aligned(64, TW_LOG_TEXT_SLOTS * sizeof(*l->text_slots));
+	if (!l->head_slots || !l->seen || !l->uses || !l->operation_slots || !l->text_slots) {
 		free_arrays(l);
 		return TW_ENOMEM;
 	}
+	memset(l->text_slots, 0, TW_LOG_TEXT_SLOTS * sizeof(*l->text_slots));
 	first = tw_pool_get(pool, TW_SEGMENT_BYTES, true);
 	second = tw_pool_get(pool, TW_SEGMENT_BYTES, true);
 	if (first != TW_SLOT_NONE)
@@ -159,6 +162,7 @@ void tw_log_open(struct tw_log *l, uint32_t slot)
 	if (++l->epoch == 0) {
 		memset(l->head_slots, 0, HEAD_SLOTS * sizeof(*l->head_slots));
 		memset(l->operation_slots, 0, TW_LOG_OPERATIONS * sizeof(*l->operation_slots));
+		memset(l->text_slots, 0, TW_LOG_TEXT_SLOTS * sizeof(*l->text_slots));
 		l->epoch = 1;
 	}
 	next_stamp(l);
@@ -409,67 +413,98 @@ uint32_t tw_log_copy_operation(struct tw_log *l, const uint8_t *segment, uint32_
 	return head_put(l, tw_slice(&op, sizeof(op)), operation_hash(&op), TW_HEAD_OPERATION, 0);
 }
 
-uint32_t tw_log_text(struct tw_log *l, struct tw_slice text, uint64_t hash, bool put)
+/* Two places for each hash. A short text is compared where it is found. */
+static bool is_text(const struct tw_log *l, const struct tw_text_slot *t, struct tw_slice text,
+                    uint64_t hash)
 {
-	uint32_t off = head_find(l, text, hash, TW_HEAD_TEXT, 0);
+	if (t->epoch != l->epoch || t->hash != hash)
+		return false;
+	if (text.n <= TW_TEXT_INLINE)
+		return t->n == text.n && memcmp(t->text, text.p, text.n) == 0;
+	return t->n > TW_TEXT_INLINE &&
+	       tw_slice_eq(tw_head_bytes(tw_head_at(open_mem(l), t->off)), text);
+}
 
-	if (off != 0 || !put || index_is_full(l))
+uint32_t tw_log_find_text(const struct tw_log *l, struct tw_slice text, uint64_t hash)
+{
+	uint32_t at = hash % TW_LOG_TEXT_SLOTS;
+
+	for (uint32_t i = 0; i < 2; i++, at ^= 1)
+		if (is_text(l, &l->text_slots[at], text, hash))
+			return l->text_slots[at].off;
+	return 0;
+}
+
+uint32_t tw_log_put_text(struct tw_log *l, struct tw_slice text, uint64_t hash)
+{
+	struct tw_segment *g = &l->pool->slots[l->open];
+	uint32_t off = tw_log_find_text(l, text, hash), at = hash % TW_LOG_TEXT_SLOTS;
+	uint32_t size = (uint32_t)tw_head_size(text.n);
+	struct tw_text_slot *t = &l->text_slots[at];
+	struct tw_head *h;
+
+	if (off != 0)
 		return off;
-	return head_put(l, text, hash, TW_HEAD_TEXT, 0);
+	if (t->epoch == l->epoch)
+		t = &l->text_slots[at ^ 1];
+	if (t->epoch == l->epoch || g->capacity != TW_SEGMENT_BYTES)
+		return 0;
+	off = g->used;
+	h = (struct tw_head *)(g->mem + off);
+	*h = (struct tw_head){TW_HEAD_TEXT | text.n, hash, 0, 0};
+	memcpy(h + 1, text.p, text.n);
+	g->used += size;
+	g->heads += size;
+	l->heads += size;
+	t->hash = hash;
+	t->off = off;
+	t->epoch = l->epoch;
+	t->n = (uint8_t)(text.n <= TW_TEXT_INLINE ? text.n : TW_TEXT_INLINE + 1);
+	if (text.n <= TW_TEXT_INLINE)
+		memcpy(t->text, text.p, text.n);
+	return off;
 }
 
 /* ---- entries ---- */
 
-static void append_whole(struct tw_log *l, const struct tw_request *req, const struct tw_span *sp,
-                         struct tw_entry *e)
+/* Returns the size. */
+static uint32_t append_whole(struct tw_log *l, const struct tw_request *req,
+                             const struct tw_span *sp)
 {
+	uint32_t scope_off = scope_put(l, req, sp->scope); /* first: it may write a head */
+	struct tw_segment *g = &l->pool->slots[l->open];
+	struct tw_entry *e = (struct tw_entry *)(g->mem + g->used);
+
+	e->word = 0;
 	e->bytes_n = sp->bytes_n;
-	e->scope_off = scope_put(l, req, sp->scope);
+	e->scope_off = scope_off;
 	e->series = sp->series;
 	e->span_id = sp->span_id;
 	e->parent_id = sp->parent_id;
 	e->start_ns = sp->start_ns;
 	e->duration_ns = sp->duration_ns;
 	memcpy(e + 1, sp->bytes, sp->bytes_n);
-}
-
-/* Does packing leave a quarter at least? Of spans that consist of values of their own it is work
- * for nothing. */
-static bool worth_packing(const struct tw_request *req, const struct tw_span *sp)
-{
-	const struct tw_layout *t = &req->operations[sp->operation - 1].template->layout;
-	const struct tw_place *place = req->places + sp->places;
-	uint32_t bytes = TW_PACK_FIXED_MAX / 2;
-
-	for (uint32_t i = 0; i < t->value_count; i++)
-		bytes += place[i].n + 1u;
-	return bytes * 4 <= (sizeof(struct tw_entry) + sp->bytes_n) * 3;
+	return (uint32_t)tw_entry_size(sp->bytes_n);
 }
 
 void tw_log_append(struct tw_log *l, const struct tw_request *req, const struct tw_span *sp,
                    struct tw_record *rec, uint32_t record)
 {
 	struct tw_segment *g = &l->pool->slots[l->open];
-	uint32_t operation = 0, off, size;
+	uint32_t operation = 0, size = 0, off;
 	struct tw_entry *e;
 
-	/* Heads first: they lie before the entry. */
-	if (TW_LIKELY(sp->operation != 0) && tw_log_fits(l, tw_log_need(l, req, sp)) &&
-	    worth_packing(req, sp))
+	if (TW_LIKELY(sp->operation != 0) && tw_log_fits(l, tw_log_need(l, req, sp)))
 		operation = operation_put(l, req, sp);
-	if (TW_UNLIKELY(operation == 0))
-		(void)scope_put(l, req, sp->scope);
+	if (TW_LIKELY(operation != 0))
+		size = tw_pack(l, req, sp, (struct tw_packed *)(g->mem + g->used), operation);
+	if (TW_UNLIKELY(size == 0))
+		size = append_whole(l, req, sp);
 	off = g->used;
 	e = (struct tw_entry *)(g->mem + off);
-	e->word = TW_BLOCK_ENTRY | rec->head | (uint64_t)(sp->kind & 7) << 51 |
-	          (uint64_t)(sp->status & 3) << 54;
+	e->word |= TW_BLOCK_ENTRY | rec->head | (uint64_t)(sp->kind & 7) << 51 |
+	           (uint64_t)(sp->status & 3) << 54;
 	e->record = record;
-	if (operation != 0) {
-		size = tw_pack(l, req, sp, (struct tw_packed *)e, operation);
-	} else {
-		append_whole(l, req, sp, e);
-		size = (uint32_t)tw_entry_size(sp->bytes_n);
-	}
 	g->used += size;
 	g->live += size;
 	l->live += size;
@@ -478,7 +513,7 @@ void tw_log_append(struct tw_log *l, const struct tw_request *req, const struct 
 	while (l->text_count > 0) {
 		const struct tw_log_text *t = &l->text[--l->text_count];
 
-		(void)tw_log_text(l, t->text, t->hash, true);
+		(void)tw_log_put_text(l, t->text, t->hash);
 	}
 }
 

@@ -84,6 +84,15 @@ struct tw_log_text { /* came a second time: goes into the segment behind the ent
 	struct tw_slice text;
 	uint64_t hash;
 };
+struct tw_text_slot { /* texts of the open segment */
+	uint64_t hash;
+	uint32_t off, epoch;
+	uint8_t n; /* TW_TEXT_INLINE + 1: longer, and not here */
+	uint8_t text[47];
+};
+_Static_assert(sizeof(struct tw_text_slot) == 64, "a cache line");
+#define TW_TEXT_INLINE    47u
+#define TW_LOG_TEXT_SLOTS 2048u
 struct tw_operation_slot { /* operations of the open segment, so that a request finds them at once
 	                    */
 	uint64_t template, scope; /* hashes */
@@ -110,6 +119,7 @@ struct tw_log {
 	struct tw_scope_slot *operations;
 	uint32_t operation_cap;
 	struct tw_operation_slot *operation_slots; /* [TW_LOG_OPERATIONS] */
+	struct tw_text_slot *text_slots;           /* [TW_LOG_TEXT_SLOTS] */
 	struct tw_hash_key key;
 	uint64_t
 	    *seen; /* [TW_LOG_TEXTS] half of a text's hash and half of the trace's that had it */
@@ -171,9 +181,10 @@ uint32_t tw_log_copy_scope(struct tw_log *l, const uint8_t *segment, uint32_t sc
 uint32_t tw_log_copy_operation(struct tw_log *l, const uint8_t *segment, uint32_t off,
                                uint64_t entry);
 
-/* A text in the open segment: its offset; 0: it is not there. put: writes it, if the index takes
- * it. */
-uint32_t tw_log_text(struct tw_log *l, struct tw_slice text, uint64_t hash, bool put);
+/* Its offset in the open segment; 0: it is not there. */
+uint32_t tw_log_find_text(const struct tw_log *l, struct tw_slice text, uint64_t hash);
+/* Likewise; writes it if the index has a place for it. The caller has seen that it fits. */
+uint32_t tw_log_put_text(struct tw_log *l, struct tw_slice text, uint64_t hash);
 
 static inline uint64_t tw_align8(uint64_t n)
 {

@@ -104,7 +104,7 @@ static uint8_t *hex_unpack(const uint8_t *p, uint32_t n, uint8_t *out)
 
 /* ---- texts ---- */
 
-static uint8_t *put_raw(uint8_t *to, const uint8_t *p, uint32_t n)
+static inline uint8_t *put_size(uint8_t *to, uint32_t n)
 {
 	if (TW_LIKELY(n <= SHORT_MAX)) {
 		*to++ = (uint8_t)n;
@@ -113,6 +113,22 @@ static uint8_t *put_raw(uint8_t *to, const uint8_t *p, uint32_t n)
 		*to++ = (uint8_t)n;
 		*to++ = (uint8_t)(n >> 8);
 	}
+	return to;
+}
+
+/* Sixteen bytes at a time: behind a span with a template the body goes on, and so does the segment.
+ */
+static inline uint8_t *put_raw(uint8_t *to, const uint8_t *p, uint32_t n)
+{
+	to = put_size(to, n);
+	for (uint32_t i = 0; i < n; i += 16)
+		memcpy(to + i, p + i, 16);
+	return to + n;
+}
+
+static uint8_t *put_exact(uint8_t *to, const uint8_t *p, uint32_t n)
+{
+	to = put_size(to, n);
 	memcpy(to, p, n);
 	return to + n;
 }
@@ -183,7 +199,7 @@ static uint32_t find_shared(struct tw_log *l, const struct tw_template *t, uint3
 		use->asked = use->found = 0;
 	}
 	hash = tw_hash_bytes(l->key, text.p, text.n);
-	off = tw_log_text(l, text, hash, false);
+	off = tw_log_find_text(l, text, hash);
 	if (TW_LIKELY(off != 0)) {
 		use->found++;
 		return off;
@@ -224,7 +240,6 @@ static uint32_t finish(struct tw_packed *e, uint8_t *p, uint32_t operation)
 {
 	uint32_t size = (uint32_t)tw_align8((uint64_t)(p - (uint8_t *)e));
 
-	e->word |= TW_BLOCK_PACKED;
 	e->form = operation >> 3 | size >> 3 << TW_PACKED_OFF_BITS;
 	return size;
 }
@@ -266,13 +281,21 @@ uint32_t tw_pack(struct tw_log *l, const struct tw_request *req, const struct tw
 		case TW_PART_FIELD:
 			p = put_raw(p, v, n);
 			break;
-		default:
-			memcpy(p, v, n);
+		default: /* of a number: ten bytes at most */
+			memcpy(p, v, 16);
 			p += n;
 			break;
 		}
 		value++;
 	}
+	/* Does it leave a quarter at least? Spans that consist of values of their own are better
+	 * copied: what packing saved would not pay for putting them together again. */
+	if (TW_UNLIKELY((uint64_t)(p - (uint8_t *)e) * 4 >
+	                (sizeof(struct tw_entry) + sp->bytes_n) * 3)) {
+		l->text_count = 0;
+		return 0;
+	}
+	e->word = TW_BLOCK_PACKED;
 	return finish(e, p, operation);
 }
 
@@ -493,9 +516,9 @@ static void move_texts(struct tw_log *l, const uint8_t *segment, const struct tw
 		if (u->layout->part[i].kind == TW_PART_BYTES)
 			continue;
 		from = step(segment, &u->layout->part[i], from, &text);
-		off[value++] =
-		    text.n > 0 ? tw_log_text(l, text, tw_hash_bytes(l->key, text.p, text.n), true)
-		               : 0;
+		off[value++] = text.n > 0
+		                   ? tw_log_put_text(l, text, tw_hash_bytes(l->key, text.p, text.n))
+		                   : 0;
 	}
 }
 
@@ -559,7 +582,7 @@ uint32_t tw_repack(struct tw_log *l, const uint8_t *segment, const struct tw_pac
 		} else if (off[value] != 0) {
 			p = put_shared(p, off[value]);
 		} else {
-			p = put_text(p, text.p, (uint32_t)text.n);
+			p = put_exact(p, text.p, (uint32_t)text.n);
 		}
 		value++;
 	}

@@ -40,8 +40,8 @@ struct tw_unpacked {
 };
 
 /* Writes span sp behind e, whose operation's head is at `operation`. Returns the entry's size, a
- * multiple of 8. The caller has room for TW_PACK_FIXED_MAX and of each value its bytes and
- * TW_PACK_VALUE_MAX. Texts that come again are left in l->text. */
+ * multiple of 8; 0: it is not worth it. The caller has room for TW_PACK_FIXED_MAX and of each value
+ * its bytes and TW_PACK_VALUE_MAX. Texts that come again are left in l->text. */
 uint32_t tw_pack(struct tw_log *l, const struct tw_request *req, const struct tw_span *sp,
                  struct tw_packed *e, uint32_t operation);
 /* Writes the packed entry `from` of another segment into the open one: its size in *size; 0: no

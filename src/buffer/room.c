@@ -164,12 +164,23 @@ void tw_shard_relieve(struct tw_shard *s, uint32_t most)
 }
 
 /* While all traces live about equally long, segments empty by themselves and moving would be work
- * for nothing: only when a good part of what is held is dead. */
+ * for nothing: only when a good part of what is held is dead. What is not written yet is not dead,
+ * but counts as that when half of the pool is in use. */
 static bool worth_compacting(const struct tw_shard *s)
 {
 	const struct tw_log *l = &s->log;
+	const struct tw_segment *slots = l->pool->slots;
+	uint64_t dead = l->capacity - l->live - l->heads;
 
-	return l->segments >= COMPACT_FROM && l->capacity - l->live - l->heads > l->capacity / 4;
+	if (l->segments < COMPACT_FROM || dead <= l->capacity / 4)
+		return false;
+	if (tw_budget_used(&l->pool->held) > l->pool->bytes_max / 2)
+		return true;
+	if (l->open != TW_SLOT_NONE)
+		dead -= slots[l->open].capacity - slots[l->open].used;
+	if (l->reserve != TW_SLOT_NONE)
+		dead -= slots[l->reserve].capacity;
+	return dead > l->capacity / 4;
 }
 
 void tw_shard_compact(struct tw_shard *s)

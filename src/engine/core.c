@@ -76,7 +76,9 @@ static int create_rest(struct tw_core *c, const struct tw_transport *transports,
 	c->pub_rows = tw_calloc(TW_RULE_IDS_MAX * TW_RULE_ROW_WORDS, sizeof(tw_counter));
 	c->owner_fill = tw_calloc(c->s->workers + 1, sizeof(uint32_t));
 	c->templates = tw_templates_create(c->s->key, TW_TEMPLATES_BYTES_MAX);
-	if (c->rows == NULL || c->pub_rows == NULL || c->owner_fill == NULL || c->templates == NULL)
+	c->memo = tw_memo_create(TW_MEMO_PLACES);
+	if (c->rows == NULL || c->pub_rows == NULL || c->owner_fill == NULL ||
+	    c->templates == NULL || c->memo == NULL)
 		return TW_ENOMEM;
 	if (create_rings(c) != 0 || create_dests(c, transports, seed, taken) != 0)
 		return TW_ENOMEM;
@@ -129,6 +131,7 @@ void tw_core_destroy(struct tw_core **cp)
 	tw_request_deinit(&c->one);
 	tw_request_deinit(&c->again);
 	tw_templates_destroy(&c->templates);
+	tw_memo_destroy(&c->memo);
 	tw_free(c->rows);
 	tw_free(c->pub_rows);
 	tw_free(c->owner_fill);

@@ -21,6 +21,7 @@
 #include "tw/base/ring.h"
 #include "tw/buffer.h"
 #include "tw/forward.h"
+#include "tw/model/memo.h"
 #include "tw/receive.h"
 #include "tw/wire.h"
 
@@ -111,6 +112,7 @@ struct tw_core {
 	struct tw_shard *shard;
 	struct tw_red_worker *red;
 	struct tw_templates *templates;
+	struct tw_memo *memo;
 	struct tw_ring **in, **back; /* [from] */
 	uint32_t *out;               /* [owner]: batches that are not back yet */
 	struct tw_ticket *free_tickets;

@@ -234,6 +234,7 @@ static void commit(struct tw_core *c, struct tw_ticket *t, uint64_t bytes)
 	c->books.handed += n;
 	c->books.received_bytes += bytes;
 	tw_red_count(c->red, &t->req, t->gen->slot);
+	tw_memo_store(c->memo, &t->req);
 	t->pending = 1; /* this function's own, so that it cannot reach zero early */
 	c->books.tickets++;
 	count_generation(c, t->gen, 1);
@@ -275,7 +276,8 @@ static void scan_and_commit(struct tw_core *c, struct tw_ticket *t)
 	uint64_t bytes = 0;
 	int rc;
 
-	tw_templates_generation(c->templates, t->gen->number);
+	if (tw_templates_generation(c->templates, t->gen->number))
+		tw_memo_clear(c->memo);
 	rc = tw_otlp_scan(&o, tw_slice(t->body.p, t->body.n), &t->req, &err);
 
 	if (rc == TW_ENOMEM) {
@@ -287,6 +289,7 @@ static void scan_and_commit(struct tw_core *c, struct tw_ticket *t)
 		answer(c, t, rc == TW_ELIMIT ? TW_SINK_TOO_LARGE : TW_SINK_MALFORMED, err.text);
 		return;
 	}
+	tw_memo_recall(c->memo, &t->req);
 	tw_rules_match_request(t->gen->rules, t->gen->matchers[c->index], &t->req);
 	refusal = t->req.span_count == 0 ? TW_REFUSE_COUNT : admit(c, t, &bytes);
 	c->books.received += t->req.span_count + tw_request_rejected(&t->req);

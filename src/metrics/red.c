@@ -390,61 +390,79 @@ static uint32_t look_up(struct tw_red_worker *w, const struct tw_series_slots *s
 	if (s != NULL && (s->hash != it->key.hash || !tw_series_same(s, &it->key)))
 		s = tw_series_find(t, slots, &it->key);
 	id = TW_LIKELY(s != NULL && !it->failed) ? s->id : intern(w, it, w->dims[i]);
-	if (it->operation != NULL && !it->failed) {
+	/* The overflow series may be for want of memory, which will be there again. */
+	if (it->operation != NULL && id != TW_SERIES_OVERFLOW) {
 		it->operation->series = id;
 		it->operation->counted = true;
 	}
 	return id;
 }
 
-static void count_group(struct tw_red_worker *w, struct tw_request *req, uint32_t from, uint32_t n,
-                        const uint8_t slot[TW_DIMENSIONS_MAX])
+/* The series of those of the group's spans whose operation does not tell it. */
+static void find_series(struct tw_red_worker *w, struct tw_request *req, struct tw_span *spans,
+                        uint32_t n, const uint8_t slot[TW_DIMENSIONS_MAX])
 {
 	const struct tw_series_table *t = &w->red->series;
 	const struct tw_series_slots *slots = atomic_load_explicit(&t->slots, memory_order_acquire);
-	struct tw_span *spans = req->spans + from;
 
 	group_begin(w);
 	for (uint32_t i = 0; i < n; i++) {
 		struct item *it = &w->items[i];
+		const struct tw_span *s = &spans[it->span];
 
-		it->operation = operation_of(req, &spans[i]);
-		it->known = it->operation != NULL && it->operation->counted;
-		if (it->known)
-			continue;
-		item_fill(w, it, w->dims[i], &spans[i], run_of(w, req, &spans[i], slot), slot);
+		item_fill(w, it, w->dims[i], s, run_of(w, req, s, slot), slot);
 		__builtin_prefetch((const void *)&slots->slot[it->key.hash & slots->mask]);
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		struct item *it = &w->items[i];
 
-		if (it->known)
-			continue;
 		it->found = probe(t, slots, it->key.hash);
 		if (it->found != NULL) {
 			__builtin_prefetch(it->found);
 			__builtin_prefetch((const uint8_t *)it->found + 64);
 		}
 	}
+	for (uint32_t i = 0; i < n; i++)
+		spans[w->items[i].span].series = look_up(w, slots, i);
+}
+
+static void count_group(struct tw_red_worker *w, struct tw_request *req, uint32_t from, uint32_t n,
+                        const uint8_t slot[TW_DIMENSIONS_MAX])
+{
+	struct tw_span *spans = req->spans + from;
+	uint64_t duration_ns[GROUP];
+	uint32_t bucket[GROUP], unknown = 0;
+
 	for (uint32_t i = 0; i < n; i++) {
-		struct item *it = &w->items[i];
-		uint32_t id = it->known ? it->operation->series : look_up(w, slots, i);
-		const tw_counter *cell = red_cell(w, id, memory_order_relaxed);
-		spans[i].series = id;
-		it->duration_ns = sane_duration(&spans[i]);
-		it->bucket = bucket_of(&w->red->buckets, it->duration_ns);
-		if (cell != NULL) {
+		struct tw_operation *op = operation_of(req, &spans[i]);
+
+		duration_ns[i] = sane_duration(&spans[i]);
+		bucket[i] = bucket_of(&w->red->buckets, duration_ns[i]);
+		if (TW_LIKELY(op != NULL && op->counted)) {
+			spans[i].series = op->series;
+			continue;
+		}
+		w->items[unknown].operation = op;
+		w->items[unknown++].span = i;
+	}
+	if (TW_UNLIKELY(unknown > 0))
+		find_series(w, req, spans, unknown, slot);
+	for (uint32_t i = 0; i < n; i++) {
+		const tw_counter *cell = red_cell(w, spans[i].series, memory_order_relaxed);
+
+		if (TW_LIKELY(cell != NULL)) {
 			__builtin_prefetch((const void *)cell, 1);
-			__builtin_prefetch((const void *)&cell[CELL_BUCKETS + it->bucket], 1);
+			__builtin_prefetch((const void *)&cell[CELL_BUCKETS + bucket[i]], 1);
 		}
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		tw_counter *cell = cell_ready(w, spans[i].series);
+
 		if (TW_UNLIKELY(cell == NULL)) {
 			spans[i].series = TW_SERIES_OVERFLOW;
 			cell = red_cell(w, TW_SERIES_OVERFLOW, memory_order_relaxed);
 		}
-		cell_add(w, cell, w->items[i].bucket, w->items[i].duration_ns);
+		cell_add(w, cell, bucket[i], duration_ns[i]);
 	}
 }
 

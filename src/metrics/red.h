@@ -37,14 +37,12 @@ struct resource_run { /* what consecutive spans have from their resource */
 	bool failed; /* no memory for a value's text */
 };
 
-struct item { /* a span of the group in work */
+struct item { /* a span of the group in work, whose series is looked up */
 	struct tw_series_key key;
 	const struct tw_series *found;
 	struct tw_operation *operation; /* whose spans are all of one series, or NULL */
-	uint64_t duration_ns;
-	uint32_t bucket;
+	uint32_t span;                  /* in the group */
 	bool failed;
-	bool known; /* the operation's series is */
 };
 
 struct tw_red_worker {

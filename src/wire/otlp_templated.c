@@ -2,10 +2,19 @@
  *
  * The fields that all spans have are read by hand; then the trie of the span's shape is walked,
  * comparing whole runs of fields at once and stopping only at values that differ. What is
- * recognised was admitted before, byte for byte, but for those values, and they are checked. */
+ * recognised was admitted before, byte for byte, but for those values, and they are checked.
+ *
+ * Compiled twice on x86-64: as it is, and by otlp_templated_avx2.c with wider comparisons. */
 #include "ascii.h"
 #include "shape.h"
 #include "tw/base/limits.h"
+
+#ifdef __AVX2__
+#include <immintrin.h>
+#define SCAN_TEMPLATED scan_templated_avx2
+#else
+#define SCAN_TEMPLATED scan_templated
+#endif
 
 #define TAG_TRACE_ID  (TW_PB_TAG(1, TW_PB_LEN) | 16u << 8)
 #define TAG_SPAN_ID   (TW_PB_TAG(2, TW_PB_LEN) | 8u << 8)
@@ -17,7 +26,18 @@ static inline uint32_t two(const uint8_t *p)
 }
 
 /* A bit per byte of p[0 … 63] that equals q's. */
-#ifdef __SSE2__
+#ifdef __AVX2__
+static inline uint64_t equal64(const uint8_t *p, const uint8_t *q)
+{
+	__m256i a = _mm256_cmpeq_epi8(_mm256_loadu_si256((const __m256i *)(const void *)p),
+	                              _mm256_loadu_si256((const __m256i *)(const void *)q));
+	__m256i b = _mm256_cmpeq_epi8(_mm256_loadu_si256((const __m256i *)(const void *)(p + 32)),
+	                              _mm256_loadu_si256((const __m256i *)(const void *)(q + 32)));
+
+	return (uint32_t)_mm256_movemask_epi8(a) | (uint64_t)(uint32_t)_mm256_movemask_epi8(b)
+	                                               << 32;
+}
+#elif defined(__SSE2__)
 static inline uint64_t equal16(const uint8_t *p, const uint8_t *q)
 {
 	__m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
@@ -56,11 +76,25 @@ static inline bool same(const uint8_t *a, const uint8_t *b, uint32_t n)
 	return (~equal64(a, b) << (64 - n)) == 0 || n == 0;
 }
 
+/* A bit per byte of p[0 … 63] that is not ASCII. */
+static inline uint64_t high64(const uint8_t *p)
+{
+#ifdef __AVX2__
+	__m256i a = _mm256_loadu_si256((const __m256i *)(const void *)p);
+	__m256i b = _mm256_loadu_si256((const __m256i *)(const void *)(p + 32));
+
+	return (uint32_t)_mm256_movemask_epi8(a) | (uint64_t)(uint32_t)_mm256_movemask_epi8(b)
+	                                               << 32;
+#else
+	return ascii_high16(p) | (uint64_t)ascii_high16(p + 16) << 16 |
+	       (uint64_t)ascii_high16(p + 32) << 32 | (uint64_t)ascii_high16(p + 48) << 48;
+#endif
+}
+
 /* Is the text ASCII, or else UTF-8? 64 bytes are readable. */
 static inline bool is_text(const uint8_t *p, uint32_t n)
 {
-	uint64_t high = ascii_high16(p) | (uint64_t)ascii_high16(p + 16) << 16 |
-	                (uint64_t)ascii_high16(p + 32) << 32 | (uint64_t)ascii_high16(p + 48) << 48;
+	uint64_t high = high64(p);
 
 	if (TW_LIKELY(n <= 64 && (n == 0 || high << (64 - n) == 0)))
 		return true;
@@ -142,8 +176,8 @@ static inline const uint8_t *attribute(struct tw_slice key, const uint8_t *p, ui
 	return TW_LIKELY(p && p + *n == body + total) ? p : NULL;
 }
 
-static inline const uint8_t *text(struct tw_slice key, const uint8_t *p, const uint8_t *end,
-                                  struct tw_slice *value)
+static inline __attribute__((always_inline)) const uint8_t *
+text(struct tw_slice key, const uint8_t *p, const uint8_t *end, struct tw_slice *value)
 {
 	uint32_t n, any;
 	const uint8_t *v = attribute(key, p, &any), *q;
@@ -468,7 +502,8 @@ static __attribute__((noinline)) struct tw_template *other(struct scan *s, struc
 
 /* The span that begins with its tag at p, if it is as long as most are and the body goes on long
  * enough behind it; p NULL: something else. */
-static inline struct ahead peek(const struct scan *s, const uint8_t *p)
+static inline __attribute__((always_inline)) struct ahead peek(const struct scan *s,
+                                                               const uint8_t *p)
 {
 	struct ahead a = {.p = NULL};
 	const uint8_t *q;
@@ -511,7 +546,7 @@ static inline void look_ahead(struct scan *s, const uint8_t *end)
 		__builtin_prefetch(shape_slot(s->templates, a[1].hash));
 }
 
-bool scan_templated(struct scan *s, struct tw_span *v, const uint8_t *p, const uint8_t *end,
+bool SCAN_TEMPLATED(struct scan *s, struct tw_span *v, const uint8_t *p, const uint8_t *end,
                     uint32_t scope, struct missed *missed)
 {
 	struct tw_templates *t = s->templates;
@@ -533,8 +568,10 @@ bool scan_templated(struct scan *s, struct tw_span *v, const uint8_t *p, const u
 	    !tw_request_room_operations(r, 0, TW_TEMPLATE_VALUES_MAX))
 		return false;
 	t->spans++;
+	x.hash = TW_LIKELY(t->ahead[0].p == p)
+	             ? t->ahead[0].hash
+	             : hash_of(t, x.name, x.name_n, x.kind, x.parent_id != NULL);
 	look_ahead(s, end);
-	x.hash = hash_of(t, x.name, x.name_n, x.kind, x.parent_id != NULL);
 	template = shape_slot(t, x.hash)->guess;
 	if (TW_UNLIKELY(!template || !match(template, &x, p, end, r->places + r->place_count)))
 		template = other(s, &x, p, end, missed);

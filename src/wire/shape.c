@@ -14,6 +14,11 @@ struct tw_templates *tw_templates_create(struct tw_hash_key key, size_t bytes_ma
 	t->key = key;
 	t->bytes_max = bytes_max;
 	t->stamp = 1;
+	t->scan = scan_templated;
+#ifdef TW_WIRE_AVX2
+	if (__builtin_cpu_supports("avx2"))
+		t->scan = scan_templated_avx2;
+#endif
 	return t;
 }
 
@@ -56,13 +61,14 @@ void tw_templates_destroy(struct tw_templates **pt)
 	*pt = NULL;
 }
 
-void tw_templates_generation(struct tw_templates *t, uint32_t generation)
+bool tw_templates_generation(struct tw_templates *t, uint32_t generation)
 {
 	if (t->generation == generation)
-		return;
+		return false;
 	/* Slots have other numbers now, or other keys are read. */
 	clear(t);
 	t->generation = generation;
+	return true;
 }
 
 struct tw_template_stats tw_templates_stats(const struct tw_templates *t)

@@ -62,6 +62,13 @@ struct shape {
 	uint8_t name[];
 };
 
+struct missed;
+/* true: recognised, *v is filled, and all of it is counted. false: nothing happened; *missed tells
+ * what to learn. otlp_templated.c has it in two ways. */
+typedef bool scan_templated_fn(struct scan *s, struct tw_span *v, const uint8_t *p,
+                               const uint8_t *end, uint32_t scope, struct missed *missed);
+scan_templated_fn scan_templated, scan_templated_avx2;
+
 struct shape_slot {
 	struct shape *chain;
 	struct tw_template *guess; /* the one that was last there; its leaf's */
@@ -78,9 +85,10 @@ struct tw_templates {
 	size_t bytes, bytes_max;
 	uint64_t spans, learns; /* the credit */
 	uint64_t stamp;         /* of the request at hand */
-	uint32_t generation;    /* of the keys */
-	uint32_t hand;          /* of the clock that evicts */
-	struct ahead ahead[2];  /* the next one, and the one behind it */
+	scan_templated_fn *scan;
+	uint32_t generation;   /* of the keys */
+	uint32_t hand;         /* of the clock that evicts */
+	struct ahead ahead[2]; /* the next one, and the one behind it */
 	struct shape_slot slot[SHAPE_SLOTS];
 	uint16_t seen[SHAPE_SEEN];
 	struct tw_template_stats stats;
@@ -95,6 +103,12 @@ struct prefix {
 	const uint8_t *rest; /* behind it */
 	uint32_t name_n;
 	uint8_t kind;
+};
+
+struct missed {
+	struct prefix x;
+	struct shape *shape;
+	bool learn;
 };
 
 static inline struct leaf *leaf_of(struct node *n)
@@ -144,15 +158,5 @@ struct field {
 /* The field at p; NULL: none that a template may have. */
 const uint8_t *field_read(const struct tw_keytab *keys, const uint8_t *p, const uint8_t *end,
                           struct field *f);
-
-/* otlp_templated.c: true: recognised, *v is filled, and all of it is counted. false: nothing
- * happened; *missed tells what to learn. */
-struct missed {
-	struct prefix x;
-	struct shape *shape;
-	bool learn;
-};
-bool scan_templated(struct scan *s, struct tw_span *v, const uint8_t *p, const uint8_t *end,
-                    uint32_t scope, struct missed *missed);
 
 #endif

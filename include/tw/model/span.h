@@ -96,7 +96,8 @@ struct tw_operation {
 	uint32_t series;              /* metrics: if counted */
 	uint64_t mask[TW_MASK_WORDS]; /* rules: if matched */
 	bool counted, matched;
-	bool differs; /* rules: the mask depends on the single span */
+	bool differs;  /* rules: the mask depends on the single span */
+	bool recalled; /* all of this was known from a request before */
 };
 
 /* Why single spans of a request were not admitted; reported as partial success. */
