@@ -133,7 +133,7 @@ int drive_init(struct drive *d, const struct drive_opts *o, struct tw_buf *repor
 	d->shared.pool = tw_pool_create(&d->shared.buffer, o->workers);
 	d->shared.red = tw_red_create(&d->metrics, o->workers, d->shared.key);
 	if (!d->shared.pool || !d->shared.red || !tw_load_names_init(&d->names, &o->workload) ||
-	    !tw_load_body_init(&d->body, &o->workload, false))
+	    !tw_load_body_init(&d->body, &o->workload, &(struct tw_load_form){.grpc = false}))
 		rc = TW_ENOMEM;
 	else
 		rc = create_generation(d, report);

@@ -1,6 +1,6 @@
 add_executable(micro_engine ${CMAKE_CURRENT_LIST_DIR}/micro_engine.c ${CMAKE_CURRENT_LIST_DIR}/drive.c
-               ${CMAKE_CURRENT_LIST_DIR}/load/body.c ${CMAKE_CURRENT_LIST_DIR}/load/workload.c)
-target_link_libraries(micro_engine PRIVATE tw_flags tw_engine m)
+               ${CMAKE_CURRENT_LIST_DIR}/load/process.c)
+target_link_libraries(micro_engine PRIVATE tw_flags tw_engine tw_load_body m)
 target_include_directories(micro_engine PRIVATE ${CMAKE_CURRENT_LIST_DIR} ${PROJECT_SOURCE_DIR}/src/engine
                            ${PROJECT_SOURCE_DIR}/tests/support)
 # Instructions are counted of what is shipped: gcc's release build.

@@ -1,17 +1,16 @@
-#include "body.h"
+#include "body_form.h"
 
 #include <math.h>
-#include <string.h>
 
-#include "pb_build.h"
 #include "tw/base/error.h"
 #include "tw/base/mem.h"
 
-#define PAD_MIN   2u
-#define PAD_COUNT 61u
-#define STEP_NS   100000u /* a span begins this long after its parent, and ends as long before it */
-#define SHORT_NS  5000000u /* the shortest trace; up to 67 ms longer */
-#define SLOW_NS   UINT64_C(2500000000)
+#define STEP_NS  100000u  /* a span begins this long after its parent, and ends as long before it */
+#define SHORT_NS 5000000u /* the shortest trace; up to 67 ms longer */
+#define SLOW_NS  UINT64_C(2500000000)
+
+#define JSON_HEAD "{\"resourceSpans\":["
+#define JSON_TAIL "]}"
 
 /* ---- digits and skew ---- */
 
@@ -71,65 +70,6 @@ void tw_load_names_deinit(struct tw_load_names *n)
 
 /* ---- encoding, once ---- */
 
-/* Into an empty s; the layout's offsets are of s. */
-static void encode_span(struct pb *s, struct tw_load_layout *l, bool root, uint32_t kind,
-                        uint32_t pad)
-{
-	static const uint8_t zero[16];
-	char query[PAD_MIN + PAD_COUNT];
-
-	memset(query, 'q', sizeof(query));
-	query[pad] = '\0';
-	pb_clear(s);
-	l->trace_id = 2;
-	pb_bytes(s, 1, zero, 16);
-	l->span_id = (uint32_t)s->n + 2;
-	pb_bytes(s, 2, zero, 8);
-	l->parent_id = root ? 0 : (uint32_t)s->n + 2;
-	if (!root)
-		pb_bytes(s, 4, zero, 8);
-	pb_str(s, 5, "GET /api/orders/op-0000");
-	l->name_digits = (uint32_t)s->n - 4;
-	pb_varint(s, 6, kind);
-	l->start = (uint32_t)s->n + 1;
-	pb_fixed64(s, 7, 0);
-	l->end = (uint32_t)s->n + 1;
-	pb_fixed64(s, 8, 0);
-	pb_attr(s, 9, "http.request.method", "GET");
-	pb_attr(s, 9, "http.route", "/api/orders/op-0000");
-	l->route_digits = (uint32_t)s->n - 4;
-	pb_attr_int(s, 9, "http.response.status_code", 200);
-	l->status_code = (uint32_t)s->n - 2;
-	pb_attr(s, 9, "server.address", "10.24.7.1");
-	pb_attr(s, 9, "request.id", "0123456789abcdef");
-	l->request_id = (uint32_t)s->n - 16;
-	pb_attr(s, 9, "url.query", query);
-	pb_begin(s, 15);
-	pb_varint(s, 3, 1); /* patched; a default would not be written */
-	pb_end(s);
-	pb_fixed32(s, 16, 0x101);
-	l->status_from_end = 7;
-}
-
-static void encode_head(struct pb *rs)
-{
-	pb_begin(rs, 1);
-	pb_attr(rs, 1, "service.name", "service-0000");
-	pb_attr(rs, 1, "tenant.id", "tenant-0000");
-	pb_attr(rs, 1, "service.version", "1.4.2");
-	pb_attr(rs, 1, "k8s.namespace.name", "shop");
-	pb_attr(rs, 1, "telemetry.sdk.language", "go");
-	pb_end(rs);
-}
-
-static void encode_scope(struct pb *ss)
-{
-	pb_begin(ss, 1);
-	pb_str(ss, 1, "go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp");
-	pb_str(ss, 2, "0.49.0");
-	pb_end(ss);
-}
-
 static uint32_t find(const uint8_t *p, size_t n, const char *what)
 {
 	const uint8_t *hit = memmem(p, n, what, strlen(what));
@@ -138,52 +78,69 @@ static uint32_t find(const uint8_t *p, size_t n, const char *what)
 	return (uint32_t)(hit - p);
 }
 
-static bool encode_segment(struct tw_load_body *b, const struct tw_workload *w, uint32_t group)
+static void encode(struct tw_load_body *b, const struct tw_workload *w, uint32_t group,
+                   struct tw_load_shape *shapes, struct pb *out)
 {
 	struct tw_load_segment *seg = &b->segment[group];
 	const uint32_t spans = w->request_spans / w->visits, each = w->trace_spans / w->visits;
-	struct pb span = {0}, ss = {0}, rs = {0}, out = {0};
+
+	for (uint32_t i = 0; i < spans; i++) {
+		shapes[i].root = group == 0 && i % each == 0;
+		shapes[i].kind = i % each == 0 ? 2 : 3;
+		shapes[i].pad = TW_LOAD_PAD_MIN + (group * spans + i) * 37u % TW_LOAD_PAD_COUNT;
+	}
+	if (b->form.json)
+		tw_load_json_segment(out, b, seg, shapes, spans);
+	else
+		tw_load_protobuf_segment(out, b, seg, shapes, spans);
+	seg->service_digits = find(out->p, out->n, "service-0000") + 8;
+	seg->tenant_digits = find(out->p, out->n, "tenant-0000") + 7;
+}
+
+static bool encode_segment(struct tw_load_body *b, const struct tw_workload *w, uint32_t group)
+{
+	struct tw_load_segment *seg = &b->segment[group];
+	const uint32_t spans = w->request_spans / w->visits;
+	struct tw_load_shape *shapes = tw_alloc(spans * sizeof(*shapes));
+	struct pb out = {0};
 
 	seg->at = tw_alloc(spans * sizeof(*seg->at));
 	seg->len = tw_alloc(spans * sizeof(*seg->len));
-	if (seg->at == NULL || seg->len == NULL)
-		return false;
-	encode_scope(&ss);
-	for (uint32_t i = 0; i < spans; i++) {
-		bool root = group == 0 && i % each == 0;
-
-		encode_span(&span, root ? &b->root : &b->child, root, i % each == 0 ? 2 : 3,
-		            PAD_MIN + (group * spans + i) * 37u % PAD_COUNT);
-		pb_bytes(&ss, 2, span.p, span.n);
-		seg->at[i] = (uint32_t)(ss.n - span.n);
-		seg->len[i] = (uint32_t)span.n;
+	if (shapes != NULL && seg->at != NULL && seg->len != NULL) {
+		encode(b, w, group, shapes, &out);
+		seg->n = out.n;
+		seg->p = tw_alloc(out.n);
 	}
-	encode_head(&rs);
-	pb_bytes(&rs, 2, ss.p, ss.n);
-	pb_bytes(&out, 1, rs.p, rs.n);
-	for (uint32_t i = 0; i < spans; i++)
-		seg->at[i] += (uint32_t)(out.n - ss.n);
-	seg->n = out.n;
-	seg->p = tw_alloc(out.n);
 	if (seg->p != NULL)
 		memcpy(seg->p, out.p, out.n);
-	seg->service_digits = find(out.p, out.n, "service-0000") + 8;
-	seg->tenant_digits = find(out.p, out.n, "tenant-0000") + 7;
-	pb_free(&span);
-	pb_free(&ss);
-	pb_free(&rs);
 	pb_free(&out);
+	tw_free(shapes);
 	return seg->p != NULL;
 }
 
-bool tw_load_body_init(struct tw_load_body *b, const struct tw_workload *w, bool grpc)
+/* Room for the body in one piece, and for what it becomes. */
+static bool prepare_packing(struct tw_load_body *b, const struct tw_workload *w)
+{
+	size_t n = sizeof(JSON_HEAD) + sizeof(JSON_TAIL);
+
+	for (uint32_t g = 0; g < w->visits; g++)
+		n += b->segment[g].n;
+	b->plain = tw_alloc(n);
+	b->packed_cap = tw_load_pack_bound(b->form.packer, n);
+	b->packed = tw_alloc(b->packed_cap);
+	return b->plain != NULL && b->packed != NULL;
+}
+
+bool tw_load_body_init(struct tw_load_body *b, const struct tw_workload *w,
+                       const struct tw_load_form *form)
 {
 	memset(b, 0, sizeof(*b));
-	b->prefix_n = grpc ? 5 : 0;
+	b->form = *form;
+	b->prefix_n = form->grpc ? TW_LOAD_PREFIX : 0;
 	for (uint32_t g = 0; g < w->visits; g++)
 		if (!encode_segment(b, w, g))
 			return false;
-	return true;
+	return form->packer == NULL || prepare_packing(b, w);
 }
 
 void tw_load_body_deinit(struct tw_load_body *b)
@@ -193,29 +150,11 @@ void tw_load_body_deinit(struct tw_load_body *b)
 		tw_free(b->segment[g].at);
 		tw_free(b->segment[g].len);
 	}
+	tw_free(b->plain);
+	tw_free(b->packed);
 }
 
 /* ---- patching, for each sending ---- */
-
-static void put_be64(uint8_t *p, uint64_t v)
-{
-	v = __builtin_bswap64(v);
-	memcpy(p, &v, 8);
-}
-
-static void put_hex(uint8_t *p, uint64_t v)
-{
-	/* Eight digits at once: nibbles into bytes, then + '0', and + 39 more where over 9. */
-	for (int half = 0; half < 2; half++) {
-		uint64_t x = half == 0 ? v >> 32 : v & UINT32_MAX, over;
-
-		x = ((x << 16) | x) & UINT64_C(0x0000FFFF0000FFFF);
-		x = ((x << 8) | x) & UINT64_C(0x00FF00FF00FF00FF);
-		x = ((x << 4) | x) & UINT64_C(0x0F0F0F0F0F0F0F0F);
-		over = ((x + UINT64_C(0x0606060606060606)) >> 4) & UINT64_C(0x0101010101010101);
-		put_be64(p + 8 * half, x + UINT64_C(0x3030303030303030) + over * 39);
-	}
-}
 
 struct trace {
 	struct tw_load_trace_id id;
@@ -223,38 +162,48 @@ struct trace {
 	bool error;
 };
 
-static void patch_span(uint8_t *p, uint32_t n, const struct tw_load_layout *l,
-                       const struct tw_workload *w, const struct tw_load_names *names,
-                       const struct trace *t, uint32_t index)
+static struct tw_load_span span_of(const struct tw_workload *w, const struct tw_load_names *names,
+                                   const struct trace *t, uint32_t index)
 {
-	const uint8_t code[2][2] = {{0xC8, 0x01}, {0xF4, 0x03}}; /* 200 and 500 */
-	uint64_t span = t->first_span + index, id = tw_load_span_id(w, span);
-	uint64_t begin = t->start_ns + (uint64_t)index * STEP_NS;
+	struct tw_load_span s = {.trace = t->id, .number = t->first_span + index};
 	uint64_t inside = 2 * (uint64_t)index * STEP_NS, least = 1000;
-	uint64_t end = begin + (t->duration_ns > inside + least ? t->duration_ns - inside : least);
 	uint32_t op = (uint32_t)(((t->hash + index * TW_LOAD_GOLDEN) >> 32) * w->operations >> 32);
-	bool error = t->error && index == tw_load_error_index(w);
 
-	put_be64(p + l->trace_id, t->id.hi);
-	put_be64(p + l->trace_id + 8, t->id.lo);
-	put_be64(p + l->span_id, id);
-	if (l->parent_id != 0)
-		put_be64(p + l->parent_id, tw_load_span_id(w, span - 1));
-	memcpy(p + l->name_digits, &names->digits[op], 4);
-	memcpy(p + l->start, &begin, 8);
-	memcpy(p + l->end, &end, 8);
-	memcpy(p + l->route_digits, &names->digits[op], 4);
-	memcpy(p + l->status_code, code[error], 2);
-	put_hex(p + l->request_id, span);
-	p[n - l->status_from_end] = error ? 2 : 0;
+	s.id = tw_load_span_id(w, s.number);
+	s.parent = tw_load_span_id(w, s.number - 1); /* not written for a root */
+	s.begin_ns = t->start_ns + (uint64_t)index * STEP_NS;
+	s.end_ns = s.begin_ns + (t->duration_ns > inside + least ? t->duration_ns - inside : least);
+	s.operation = names->digits[op];
+	s.error = t->error && index == tw_load_error_index(w);
+	return s;
+}
+
+static void add_part(struct tw_load_body *b, const void *p, size_t n)
+{
+	b->parts[b->part_count++] = (struct iovec){(void *)(uintptr_t)p, n};
+	b->bytes += n;
 }
 
 void tw_load_body_begin(struct tw_load_body *b)
 {
-	b->parts[0] = (struct iovec){b->prefix, b->prefix_n};
-	b->part_count = 1;
-	b->bytes = b->prefix_n;
+	b->part_count = 0;
+	b->bytes = 0;
 	b->spans = b->error_spans = 0;
+	add_part(b, b->prefix, b->prefix_n);
+	if (b->form.json)
+		add_part(b, JSON_HEAD, sizeof(JSON_HEAD) - 1);
+}
+
+/* The span's place in its segment's text, written anew. */
+static void patch(struct tw_load_body *b, const struct tw_load_segment *seg, uint32_t i, bool root,
+                  const struct tw_load_names *names, const struct tw_load_span *s)
+{
+	const struct tw_load_layout *l = root ? &b->root : &b->child;
+
+	if (b->form.json)
+		tw_load_json_patch(seg->p + seg->at[i], seg->len[i], l, names, s);
+	else
+		tw_load_protobuf_patch(seg->p + seg->at[i], seg->len[i], l, s);
 }
 
 void tw_load_body_add(struct tw_load_body *b, const struct tw_workload *w,
@@ -268,6 +217,7 @@ void tw_load_body_add(struct tw_load_body *b, const struct tw_workload *w,
 	const uint32_t family = pick(names->family_below, names->families, skew);
 	const uint32_t tenant = pick(names->tenant_below, w->tenants, tw_load_mix(skew));
 	const uint32_t error_group = tw_load_error_index(w) / each;
+	const uint32_t comma = b->form.json && b->spans == 0; /* what separates it from another */
 
 	memcpy(seg->p + seg->service_digits, &names->digits[family * w->visits + group], 4);
 	memcpy(seg->p + seg->tenant_digits, &names->digits[tenant], 4);
@@ -283,23 +233,41 @@ void tw_load_body_add(struct tw_load_body *b, const struct tw_workload *w,
 		t.start_ns = base_ns - t.duration_ns;
 		b->error_spans += t.error && group == error_group;
 		for (uint32_t k = 0; k < each; k++) {
-			uint32_t i = j * each + k;
+			struct tw_load_span s = span_of(w, names, &t, group * each + k);
 
-			patch_span(seg->p + seg->at[i], seg->len[i],
-			           group == 0 && k == 0 ? &b->root : &b->child, w, names, &t,
-			           group * each + k);
+			patch(b, seg, j * each + k, group == 0 && k == 0, names, &s);
 		}
 	}
-	b->parts[b->part_count++] = (struct iovec){seg->p, seg->n};
-	b->bytes += seg->n;
+	add_part(b, seg->p + comma, seg->n - comma);
 	b->spans += traces * each;
+}
+
+/* All parts but the prefix become one. */
+static void pack(struct tw_load_body *b)
+{
+	size_t n = 0;
+
+	for (uint32_t i = 1; i < b->part_count; i++) {
+		memcpy(b->plain + n, b->parts[i].iov_base, b->parts[i].iov_len);
+		n += b->parts[i].iov_len;
+	}
+	n = tw_load_pack(b->form.packer, b->plain, n, b->packed, b->packed_cap);
+	b->part_count = 1;
+	b->bytes = b->prefix_n;
+	add_part(b, b->packed, n);
 }
 
 void tw_load_body_end(struct tw_load_body *b)
 {
-	size_t n = b->bytes - b->prefix_n;
+	size_t n;
 
-	b->prefix[0] = 0;
+	if (b->form.json)
+		add_part(b, JSON_TAIL, sizeof(JSON_TAIL) - 1);
+	b->plain_bytes = b->bytes - b->prefix_n;
+	if (b->form.packer != NULL)
+		pack(b);
+	n = b->bytes - b->prefix_n;
+	b->prefix[0] = b->form.packer != NULL;
 	for (int i = 0; i < 4; i++)
 		b->prefix[1 + i] = (uint8_t)(n >> (24 - 8 * i));
 }

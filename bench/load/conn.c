@@ -59,7 +59,7 @@ void tw_load_conn_close(struct tw_load_conn *c)
 
 bool tw_load_conn_room(const struct tw_load_conn *c)
 {
-	return c->out_end + TW_LOAD_SEGMENTS_MAX + 2 < TW_LOAD_VECS &&
+	return c->out_end + TW_LOAD_PARTS_MAX + 1 < TW_LOAD_VECS &&
 	       c->small_n + 32768 < TW_LOAD_SMALL;
 }
 
@@ -79,8 +79,8 @@ void tw_load_conn_put(struct tw_load_conn *c, const void *p, size_t n)
 
 void tw_load_conn_put_body(struct tw_load_conn *c, struct tw_load_exchange *x, size_t n)
 {
-	struct iovec v[TW_LOAD_SEGMENTS_MAX + 1];
-	int count = tw_load_body_gather(&x->body, x->queued, n, v, TW_LOAD_SEGMENTS_MAX + 1);
+	struct iovec v[TW_LOAD_PARTS_MAX];
+	int count = tw_load_body_gather(&x->body, x->queued, n, v, TW_LOAD_PARTS_MAX);
 
 	for (int i = 0; i < count; i++)
 		c->out[c->out_end++] = (struct tw_load_out){v[i], x};

@@ -34,6 +34,8 @@ struct tw_load_exchange {
 
 struct tw_load_conn_opts {
 	bool http; /* OTLP/HTTP over HTTP/1.1; else OTLP/gRPC over HTTP/2 without TLS */
+	bool json; /* OTLP/HTTP only */
+	enum tw_load_coding coding;
 	const char *host, *port;
 };
 

@@ -6,12 +6,14 @@
 
 int tw_load_h1_submit(struct tw_load_conn *c, struct tw_load_exchange *x)
 {
+	const bool packed = c->opts.coding != TW_LOAD_PLAIN;
 	char head[512];
 	int n = snprintf(
 	    head, sizeof(head),
-	    "POST /v1/traces HTTP/1.1\r\nhost: %s\r\ncontent-type: application/x-protobuf\r\n"
-	    "user-agent: traceweir-load\r\ncontent-length: %zu\r\n\r\n",
-	    c->opts.host, x->body.bytes);
+	    "POST /v1/traces HTTP/1.1\r\nhost: %s\r\ncontent-type: application/%s\r\n"
+	    "%s%s%suser-agent: traceweir-load\r\ncontent-length: %zu\r\n\r\n",
+	    c->opts.host, c->opts.json ? "json" : "x-protobuf", packed ? "content-encoding: " : "",
+	    packed ? tw_load_coding_name(c->opts.coding) : "", packed ? "\r\n" : "", x->body.bytes);
 
 	tw_load_conn_put(c, head, (size_t)n);
 	return 0;

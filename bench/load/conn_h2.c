@@ -141,11 +141,13 @@ int tw_load_h2_submit(struct tw_load_conn *c, struct tw_load_exchange *x)
 	    NV("te", "trailers"),
 	    NV("content-type", "application/grpc"),
 	    NV("user-agent", "traceweir-load"),
+	    NV("grpc-encoding", tw_load_coding_name(c->opts.coding)),
 	};
+	const size_t count =
+	    sizeof(headers) / sizeof(headers[0]) - (c->opts.coding == TW_LOAD_PLAIN);
 	const nghttp2_data_provider body = {.source.ptr = x, .read_callback = on_read_body};
 
-	x->stream = nghttp2_submit_request(c->h2, NULL, headers,
-	                                   sizeof(headers) / sizeof(headers[0]), &body, x);
+	x->stream = nghttp2_submit_request(c->h2, NULL, headers, count, &body, x);
 	return x->stream > 0 ? 0 : TW_EIO;
 }
 

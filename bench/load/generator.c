@@ -50,6 +50,21 @@ static int open_all(struct tw_load_generator *g, struct tw_error *err)
 	return 0;
 }
 
+static bool init_bodies(struct tw_load_generator *g)
+{
+	struct tw_load_form form = {.grpc = !g->o.to.http, .json = g->o.to.json};
+
+	if (g->o.to.coding != TW_LOAD_PLAIN) {
+		form.packer = g->packer = tw_load_packer_create(g->o.to.coding);
+		if (g->packer == NULL)
+			return false;
+	}
+	for (uint32_t i = 0; i < g->x_count; i++)
+		if (!tw_load_body_init(&g->x[i].body, &g->o.workload, &form))
+			return false;
+	return true;
+}
+
 int tw_load_generator_init(struct tw_load_generator *g, const struct tw_load_opts *o,
                            struct tw_error *err)
 {
@@ -69,9 +84,8 @@ int tw_load_generator_init(struct tw_load_generator *g, const struct tw_load_opt
 		return tw_error_set(err, TW_ENOMEM, 0, "no memory");
 	for (uint32_t i = 0; i < o->connections; i++)
 		g->conns[i].fd = -1;
-	for (uint32_t i = 0; i < g->x_count; i++)
-		if (!tw_load_body_init(&g->x[i].body, w, !o->to.http))
-			return tw_error_set(err, TW_ENOMEM, 0, "no memory for the requests");
+	if (!init_bodies(g))
+		return tw_error_set(err, TW_ENOMEM, 0, "no memory for the requests");
 	return open_all(g, err);
 }
 
@@ -81,6 +95,7 @@ void tw_load_generator_deinit(struct tw_load_generator *g)
 		tw_load_conn_close(&g->conns[i]);
 	for (uint32_t i = 0; g->x != NULL && i < g->x_count; i++)
 		tw_load_body_deinit(&g->x[i].body);
+	tw_load_packer_destroy(&g->packer);
 	if (g->epoll >= 0)
 		close(g->epoll);
 	tw_load_names_deinit(&g->names);
@@ -183,6 +198,7 @@ static bool compose(struct tw_load_generator *g, struct tw_load_exchange *x, uin
 	tw_load_body_end(b);
 	g->totals.spans += b->spans;
 	g->totals.bytes += b->bytes;
+	g->totals.plain_bytes += b->plain_bytes;
 	return true;
 }
 
@@ -240,6 +256,23 @@ uint64_t tw_load_latency_us(const struct tw_load_totals *t, double quantile)
 	return 0;
 }
 
+/* The same in JSON: a number, in quotes or not. */
+static uint64_t rejected_of_json(const struct tw_load_exchange *x)
+{
+	static const char name[] = "\"rejectedSpans\":";
+	const uint8_t *p = memmem(x->reply, x->reply_n, name, sizeof(name) - 1);
+	const uint8_t *end = x->reply + x->reply_n;
+	uint64_t v = 0;
+
+	if (p == NULL)
+		return 0;
+	for (p += sizeof(name) - 1; p < end && (*p == '"' || *p == ' '); p++)
+		;
+	for (; p < end && *p >= '0' && *p <= '9'; p++)
+		v = v * 10 + (*p - '0');
+	return v;
+}
+
 /* ExportTraceServiceResponse.partial_success.rejected_spans */
 static uint64_t rejected_of(const struct tw_load_exchange *x)
 {
@@ -247,6 +280,8 @@ static uint64_t rejected_of(const struct tw_load_exchange *x)
 	uint64_t rejected = 0;
 	uint32_t tag, n;
 
+	if (x->body.form.json)
+		return rejected_of_json(x);
 	while (p != NULL && p < end) {
 		p = tw_pb_tag(p, end, &tag);
 		if (p != NULL && tag == TW_PB_TAG(1, TW_PB_LEN)) {

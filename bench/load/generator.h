@@ -26,7 +26,7 @@ struct tw_load_opts {
 struct tw_load_totals {
 	uint64_t requests, answers, refusals, failures;
 	uint64_t spans, acked, error_spans_acked, rejected, given_up;
-	uint64_t late_spans, bytes;
+	uint64_t late_spans, bytes, plain_bytes;
 	uint64_t latency[TW_LOAD_LATENCY_BUCKETS];
 };
 
@@ -41,6 +41,7 @@ struct tw_load_late {
 struct tw_load_generator {
 	struct tw_load_opts o;
 	struct tw_load_names names;
+	struct tw_load_packer *packer; /* NULL: nothing is compressed */
 	struct tw_load_conn *conns;
 	struct tw_load_exchange *x;
 	uint32_t x_count, next_x;

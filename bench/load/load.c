@@ -25,6 +25,8 @@ static void usage(FILE *f)
 {
 	fputs("usage: traceweir-load [options] HOST:PORT\n"
 	      "  --http             OTLP/HTTP over HTTP/1.1 instead of OTLP/gRPC\n"
+	      "  --json             OTLP/JSON instead of protobuf; with --http\n"
+	      "  --compression      none, gzip or zstd, of each request, level 1 (none)\n"
 	      "  --connections      (2)\n"
 	      "  --streams          of each connection (4; with --http 1)\n"
 	      "  --rate             spans a second; 0: as fast as they are answered (0)\n"
@@ -69,6 +71,8 @@ static int set_option(struct tw_load_opts *o, const char *name, const char *valu
 		o->manifest = value;
 		return 0;
 	}
+	if (strcmp(name, "compression") == 0)
+		return tw_load_coding_parse(value, &o->to.coding) ? 0 : -2;
 	if (strcmp(name, "rate") == 0) {
 		o->rate = strtod(value, &end);
 		return end != value && *end == '\0' && o->rate >= 0 ? 0 : -2;
@@ -118,6 +122,8 @@ static bool read_options(struct tw_load_opts *o, int argc, char **argv)
 
 		if (strcmp(name, "--http") == 0) {
 			o->to.http = true;
+		} else if (strcmp(name, "--json") == 0) {
+			o->to.json = true;
 		} else if (strcmp(name, "--any-answer") == 0) {
 			o->any_answer = true;
 		} else if (strncmp(name, "--", 2) == 0) {
@@ -140,6 +146,10 @@ static bool read_options(struct tw_load_opts *o, int argc, char **argv)
 		fputs("traceweir-load: HOST:PORT is missing\n", stderr);
 		return false;
 	}
+	if (o->to.json && !o->to.http) {
+		fputs("traceweir-load: --json goes with --http\n", stderr);
+		return false;
+	}
 	if (o->to.http)
 		o->streams = 1;
 	return true;
@@ -157,7 +167,9 @@ static void print_totals(const struct tw_load_generator *g, FILE *f)
 	        (unsigned long long)t->rejected, (unsigned long long)t->given_up);
 	fprintf(f, "spans_late=%llu\nerror_spans_acked=%llu\n", (unsigned long long)t->late_spans,
 	        (unsigned long long)t->error_spans_acked);
-	fprintf(f, "bytes_per_span=%.1f\n", t->spans > 0 ? (double)t->bytes / (double)t->spans : 0);
+	fprintf(f, "bytes_per_span=%.1f\nplain_bytes_per_span=%.1f\n",
+	        t->spans > 0 ? (double)t->bytes / (double)t->spans : 0,
+	        t->spans > 0 ? (double)t->plain_bytes / (double)t->spans : 0);
 	fprintf(f, "ack_p50_us=%llu\nack_p99_us=%llu\n",
 	        (unsigned long long)tw_load_latency_us(t, 0.5),
 	        (unsigned long long)tw_load_latency_us(t, 0.99));

@@ -2,8 +2,8 @@
 """Two workers under load: nothing is lost, every trace that must be kept arrives whole, and the books balance in every
 scrape and are exact at rest.
 
-Three generators send at once (OTLP/gRPC; OTLP/HTTP; OTLP/gRPC with spans that come after their trace was decided), the rules are
-reloaded all the while, and two scrapers read /metrics in both formats as fast as it answers. When the generators are done,
+Five generators send at once (OTLP/gRPC; the same compressed; OTLP/HTTP; OTLP/JSON, compressed; OTLP/gRPC with spans that come
+after their trace was decided), the rules are reloaded all the while, and two scrapers read /metrics in both formats as fast as it answers. When the generators are done,
 the engine must come to rest by itself; then every counter is compared with what the generators and the sink
 counted. Last, a burst is sent and the engine is told to leave at once: what it acknowledged must be in the sink.
 Exit 0, or 1 with what did not hold."""
@@ -182,7 +182,7 @@ class Torture:
             time.sleep(0.02)
 
     def start_sink(self):
-        names = ["steady", "http", "late", "burst"]
+        names = ["steady", "zstd", "http", "json", "late", "burst"]
         self.manifests = [self.dir / f"{n}.manifest" for n in names]
         expect = [word for m in self.manifests for word in ("--expect", m)]
         self.sink = self.engine = self.spawn("sink", [
@@ -247,8 +247,11 @@ class Torture:
         try:
             seconds = self.args.seconds
             loads = [
-                self.start_load("steady", 0, self.grpc, seconds, 0.6, "--connections", 4),
-                self.start_load("http", 1 << 32, self.http, seconds, 0.3, "--http", "--connections", 3),
+                self.start_load("steady", 0, self.grpc, seconds, 0.5, "--connections", 4),
+                self.start_load("zstd", 3 << 32, self.grpc, seconds, 0.1, "--compression", "zstd"),
+                self.start_load("http", 1 << 32, self.http, seconds, 0.2, "--http", "--connections", 3),
+                self.start_load("json", 5 << 32, self.http, seconds, 0.1, "--http", "--json",
+                                "--compression", "gzip"),
                 self.start_load("late", 1 << 33, self.grpc, seconds, 0.1, "--late-share", "0.3",
                                 "--late-delay", "5s", "--request-spans", 80),
             ]
