@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "json_scan.h"
 #include "json_text.h"
 #include "put.h"
 #include "tw/base/limits.h"
@@ -65,6 +66,7 @@ static int nibble(uint8_t c)
 static bool read_hex(struct decoder *d, const struct wire_field *f)
 {
 	struct json_str s;
+	size_t i = 0;
 
 	if (!json_string(&d->j, &s))
 		return false;
@@ -78,7 +80,9 @@ static bool read_hex(struct decoder *d, const struct wire_field *f)
 	put_varint(d->out, s.raw.n / 2);
 	if (!put_room(d->out, s.raw.n / 2 + 1))
 		return true;
-	for (size_t i = 0; i < s.raw.n; i += 2) {
+	for (; i + 16 <= s.raw.n && json_hex16(d->out->p + d->out->n, s.raw.p + i); i += 16)
+		d->out->n += 8;
+	for (; i < s.raw.n; i += 2) {
 		int high = nibble(s.raw.p[i]), low = nibble(s.raw.p[i + 1]);
 
 		if (high < 0 || low < 0)
@@ -246,6 +250,8 @@ static bool read_child(struct decoder *d, const struct wire_field *f)
 
 static bool read_value(struct decoder *d, const struct wire_field *f)
 {
+	if (f->type != WIRE_MESSAGE && json_short_scalar(&d->j, d->out, f))
+		return true;
 	switch ((enum wire_type)f->type) {
 	case WIRE_STRING:
 		return read_string(d, f);
@@ -260,6 +266,13 @@ static bool read_value(struct decoder *d, const struct wire_field *f)
 	}
 }
 
+/* The short way for attributes; false: the long way decides. */
+static bool read_attribute(struct decoder *d, const struct wire_field *f)
+{
+	return f->child == WIRE_KEY_VALUE && d->values < TW_NEST_MAX &&
+	       json_short_attribute(&d->j, d->out, TW_PB_TAG(f->number, TW_PB_LEN));
+}
+
 static bool read_list(struct decoder *d, const struct wire_field *f)
 {
 	struct step *step = &d->path[d->depth - 1];
@@ -269,7 +282,7 @@ static bool read_list(struct decoder *d, const struct wire_field *f)
 	if (json_take(&d->j, ']'))
 		return true;
 	do {
-		if (!read_value(d, f))
+		if (!read_attribute(d, f) && !read_value(d, f))
 			return false;
 		step->index++;
 	} while (json_take(&d->j, ','));
@@ -325,6 +338,51 @@ static const struct wire_field *find_field(const struct wire_message *m, struct 
 	return NULL;
 }
 
+static inline uint64_t eight_bytes(const void *p)
+{
+	uint64_t x;
+
+	memcpy(&x, p, 8);
+	return x;
+}
+
+/* Whether the key at p is the field's, its colon behind it. */
+static inline bool is_key(const struct wire_field *f, const uint8_t *p)
+{
+	size_t n = f->json_n + 3u, i;
+	uint64_t differ = eight_bytes(p) ^ eight_bytes(f->key);
+
+	if (n < 8)
+		return differ << (64 - 8 * n) == 0;
+	if (differ)
+		return false;
+	for (i = 8; i + 8 <= n; i += 8)
+		if (eight_bytes(p + i) != eight_bytes(f->key + i))
+			return false;
+	return eight_bytes(p + n - 8) == eight_bytes(f->key + n - 8);
+}
+
+/* The short way to a field: its key is there as it is in the table, and comes in that order, or
+ * nearly. NULL: nothing was taken. */
+static const struct wire_field *next_key(struct decoder *d, const struct wire_message *m,
+                                         uint32_t *hint)
+{
+	json_space(&d->j);
+	if (d->j.end - d->j.p < (ptrdiff_t)WIRE_KEY_ROOM)
+		return NULL;
+	for (uint32_t i = 0, k = *hint; i < m->count; i++) {
+		const struct wire_field *f = &m->fields[k];
+
+		k = k + 1 < m->count ? k + 1 : 0;
+		if (is_key(f, d->j.p)) {
+			d->j.p += f->json_n + 3u;
+			*hint = k;
+			return f;
+		}
+	}
+	return NULL;
+}
+
 /* A key with escapes in it: the same name in other letters. */
 static bool find_escaped(struct decoder *d, const struct wire_message *m, struct json_str key,
                          uint32_t *hint, const struct wire_field **f)
@@ -341,6 +399,22 @@ static bool find_escaped(struct decoder *d, const struct wire_message *m, struct
 	return ok;
 }
 
+/* The long way: any string, then a colon. *f is NULL when it names no field. */
+static bool read_key(struct decoder *d, const struct wire_message *m, uint32_t *hint,
+                     const struct wire_field **f)
+{
+	struct json_str key;
+
+	if (!json_string(&d->j, &key))
+		return false;
+	if (!json_take(&d->j, ':'))
+		return json_fail(&d->j, "a colon is due");
+	if (key.escaped)
+		return find_escaped(d, m, key, hint, f);
+	*f = find_field(m, key.raw, hint);
+	return true;
+}
+
 static bool decode_message(struct decoder *d, enum wire_message_id m)
 {
 	const struct wire_message *msg = &wire_messages[m];
@@ -351,16 +425,9 @@ static bool decode_message(struct decoder *d, enum wire_message_id m)
 	if (json_take(&d->j, '}'))
 		return true;
 	do {
-		const struct wire_field *f;
-		struct json_str key;
+		const struct wire_field *f = next_key(d, msg, &hint);
 
-		if (!json_string(&d->j, &key))
-			return false;
-		if (!json_take(&d->j, ':'))
-			return json_fail(&d->j, "a colon is due");
-		if (!key.escaped)
-			f = find_field(msg, key.raw, &hint);
-		else if (!find_escaped(d, msg, key, &hint, &f))
+		if (!f && !read_key(d, msg, &hint, &f))
 			return false;
 		if (!(f ? read_field(d, f) : json_skip(&d->j)))
 			return false;
@@ -403,6 +470,15 @@ static int report(const struct decoder *d, const uint8_t *begin, struct tw_error
 	                    *path ? ": " : "", d->j.why, (unsigned long long)offset);
 }
 
+/* Room for what a text usually becomes, so that the output does not move as it grows. */
+static void make_room(struct tw_buf *out, size_t json_n)
+{
+	size_t left = out->max ? out->max - out->n : SIZE_MAX, want = json_n / 2;
+
+	if (want > 0)
+		tw_buf_grow(out, want < left ? want : left);
+}
+
 int json_decode(enum wire_message_id m, struct tw_slice json, struct tw_buf *out,
                 struct tw_error *err)
 {
@@ -417,6 +493,7 @@ int json_decode(enum wire_message_id m, struct tw_slice json, struct tw_buf *out
 		json_fail(&d.j, "a byte order mark");
 		return report(&d, begin, err);
 	}
+	make_room(out, json.n);
 	if (!decode_message(&d, m) || out->failed)
 		return report(&d, begin, err);
 	json_space(&d.j);

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "ascii.h"
+#include "json_scan.h"
 #include "json_text.h"
 #include "tw/base/limits.h"
 
@@ -11,22 +11,14 @@
 
 /* The first byte of [p, end) that is a quote, a backslash or a control character; end if there is
  * none. */
-static const uint8_t *find_special(const uint8_t *p, const uint8_t *end)
+static inline const uint8_t *find_special(const uint8_t *p, const uint8_t *end)
 {
-#ifdef __SSE2__
-	const __m128i quote = _mm_set1_epi8('"'), slash = _mm_set1_epi8('\\');
-	const __m128i low = _mm_set1_epi8(0x1f);
-
 	for (; end - p >= 16; p += 16) {
-		__m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
-		__m128i hit = _mm_or_si128(_mm_cmpeq_epi8(x, quote), _mm_cmpeq_epi8(x, slash));
-		int bits =
-		    _mm_movemask_epi8(_mm_or_si128(hit, _mm_cmpeq_epi8(_mm_min_epu8(x, low), x)));
+		uint32_t bits = json_special16(p);
 
 		if (bits)
-			return p + __builtin_ctz((unsigned)bits);
+			return p + __builtin_ctz(bits);
 	}
-#endif
 	while (p < end && *p != '"' && *p != '\\' && *p >= 0x20)
 		p++;
 	return p;
@@ -105,17 +97,6 @@ bool json_number(struct json *j, struct tw_slice *token)
 		return json_fail(j, "a number is due");
 	*token = tw_slice(j->p, (size_t)(q - j->p));
 	j->p = q;
-	return true;
-}
-
-bool json_word(struct json *j, const char *word)
-{
-	size_t n = strlen(word);
-
-	json_space(j);
-	if ((size_t)(j->end - j->p) < n || memcmp(j->p, word, n) != 0)
-		return false;
-	j->p += n;
 	return true;
 }
 
@@ -272,6 +253,28 @@ static bool append_digit(uint64_t *v, uint64_t k, unsigned d)
 	return !__builtin_add_overflow(*v, d, v);
 }
 
+/* Nothing but digits, at most nineteen, as times are. */
+static bool plain_digits(struct tw_slice token, uint64_t *magnitude)
+{
+	const uint8_t *p = token.p, *end = p + token.n;
+	uint64_t v = 0, part;
+
+	if (!token.n || token.n > 19 || (*p == '0' && token.n > 1))
+		return false;
+	for (; end - p >= 8; p += 8) {
+		if (!json_digits8(p, &part))
+			return false;
+		v = v * 100000000 + part;
+	}
+	for (; p < end; p++) {
+		if (*p < '0' || *p > '9')
+			return false;
+		v = v * 10 + (*p - '0');
+	}
+	*magnitude = v;
+	return true;
+}
+
 bool json_integer(struct tw_slice token, bool *negative, uint64_t *magnitude)
 {
 	const uint8_t *p = token.p, *end = p + token.n;
@@ -279,6 +282,9 @@ bool json_integer(struct tw_slice token, bool *negative, uint64_t *magnitude)
 	uint64_t v = 0;
 	bool fraction = false, minus = false;
 
+	*negative = false;
+	if (plain_digits(token, magnitude))
+		return true;
 	if (!token.n || number_end(p, end) != end)
 		return false;
 	*negative = *p == '-';

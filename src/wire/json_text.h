@@ -2,6 +2,8 @@
 #ifndef TW_WIRE_JSON_TEXT_H
 #define TW_WIRE_JSON_TEXT_H
 
+#include <string.h>
+
 #include "schema.h"
 #include "tw/base/buf.h"
 
@@ -40,12 +42,22 @@ static inline bool json_take(struct json *j, char c)
 	return true;
 }
 
+/* true, false, null; false without `why` if it is another. */
+static inline bool json_word(struct json *j, const char *word)
+{
+	size_t n = strlen(word);
+
+	json_space(j);
+	if ((size_t)(j->end - j->p) < n || memcmp(j->p, word, n) != 0)
+		return false;
+	j->p += n;
+	return true;
+}
+
 /* At a value; each returns false with `why` set on what is not JSON. */
 bool json_string(struct json *j, struct json_str *s);
 bool json_number(struct json *j, struct tw_slice *token);
-bool json_word(struct json *j,
-               const char *word); /* true, false, null; false without `why` if it is another */
-bool json_skip(struct json *j);   /* any value, at most TW_JSON_NEST_MAX levels of it */
+bool json_skip(struct json *j); /* any value, at most TW_JSON_NEST_MAX levels of it */
 
 /* Appends the text of a string; false: a bad escape or a lone surrogate. */
 bool json_unescape(struct json *j, struct json_str s, struct tw_buf *out);
@@ -53,6 +65,12 @@ bool json_unescape(struct json *j, struct json_str s, struct tw_buf *out);
 /* Numbers as their digits. false: out of range, or not whole, or not a number. */
 bool json_integer(struct tw_slice token, bool *negative, uint64_t *magnitude);
 bool json_double(struct tw_slice token, double *d);
+
+/* The short way: a value at j->p, appended to out as a field, if it is short and written as SDKs
+ * write it. false: nothing has changed; it may still be good. */
+bool json_short_scalar(struct json *j, struct tw_buf *out, const struct wire_field *f);
+/* A KeyValue, whose AnyValue may stand here (TW_NEST_MAX). */
+bool json_short_attribute(struct json *j, struct tw_buf *out, uint8_t tag);
 
 /* ---- writing ---- */
 

@@ -1,10 +1,12 @@
 /* The tables. Numbers and names: opentelemetry-proto 1.x, trace, common and resource. */
 #include "schema.h"
 
+#define KEY_PAD "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
 #define FIELD(n, t, fl, ch, js, pr)                                                                \
 	{                                                                                          \
 		.number = (n), .type = (t), .flags = (fl), .child = (ch),                          \
-		.json_n = sizeof(js) - 1, .tag_n = (n) < 16 ? 1 : 2, .json = (js), .name = (pr)    \
+		.json_n = sizeof(js) - 1, .tag_n = (n) < 16 ? 1 : 2, .json = (js), .name = (pr),   \
+		.key = "\"" js "\":" KEY_PAD                                                       \
 	}
 #define SCALAR(n, t, js, pr) FIELD(n, t, 0, 0, js, pr)
 #define CHILD(n, ch, js, pr) FIELD(n, WIRE_MESSAGE, 0, ch, js, pr)

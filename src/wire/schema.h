@@ -53,7 +53,10 @@ struct wire_field {
 	uint8_t json_n;
 	uint8_t tag_n;           /* bytes of the tag */
 	const char *json, *name; /* in JSON; in .proto */
+	const char *key;         /* the JSON name in quotes, a colon behind it, then zeros */
 };
+
+#define WIRE_KEY_ROOM 32u /* readable bytes at `key`, and more than any key has */
 
 #define WIRE_NUMBER_MAX 16u
 struct wire_message {

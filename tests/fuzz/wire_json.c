@@ -1,7 +1,8 @@
 /* Any text as OTLP/JSON, and as the answers of a backend.
  *
  * Holds: what is decoded is well-formed protobuf, and its JSON decodes to the same bytes' JSON;
- * output stays in proportion. */
+ * output stays in proportion. White space behind a text, which decides how far from its end it is
+ * read the short way, changes nothing. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -50,16 +51,37 @@ static void check_answers(struct tw_slice s)
 	CHECK(memchr(text, '\0', sizeof(text)));
 }
 
+/* The same with white space behind it. */
+static void check_padded(const uint8_t *data, size_t size, int want, struct tw_slice bytes)
+{
+	uint8_t *padded = malloc(size + 2048);
+	struct tw_error err = {0};
+	struct tw_buf out;
+
+	if (!padded)
+		abort();
+	memcpy(padded, data, size);
+	memset(padded + size, ' ', 2048);
+	tw_buf_init(&out, 0);
+	CHECK(tw_otlp_json_decode(tw_slice(padded, size + 2048), &out, &err) == want);
+	CHECK(want || tw_slice_eq(tw_buf_slice(&out), bytes));
+	tw_buf_deinit(&out);
+	free(padded);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct tw_error err = {0};
 	struct tw_buf out;
+	int e;
 
 	tw_buf_init(&out, 4 * size + 1024);
-	if (tw_otlp_json_decode(tw_slice(data, size), &out, &err) == 0)
+	e = tw_otlp_json_decode(tw_slice(data, size), &out, &err);
+	if (e == 0)
 		check_decoded(tw_buf_slice(&out));
 	else
 		CHECK(err.code == TW_EINVAL && err.text[0] && err.offset <= size);
+	check_padded(data, size, e, tw_buf_slice(&out));
 	tw_buf_deinit(&out);
 	check_answers(tw_slice(data, size));
 	return 0;

@@ -455,6 +455,201 @@ static void bounds_and_refused_memory(void **state)
 	tw_buf_deinit(&out);
 }
 
+/* ---- the short way ---- */
+
+/* Both must accept, to the same bytes, or refuse with the same words. A text's last few hundred
+ * bytes always go the long way; with white space behind it none does. */
+static void expect_same_both_ways(const char *text)
+{
+	static char padded[8192];
+	size_t n = strlen(text);
+	struct tw_error err_long = {0}, err_short = {0};
+	struct tw_buf by_long, by_short;
+	int a, b;
+
+	assert_true(n + 2048 < sizeof(padded));
+	memset(padded, ' ', sizeof(padded));
+	memcpy(padded, text, n);
+	tw_buf_init(&by_long, 0);
+	tw_buf_init(&by_short, 0);
+	a = tw_otlp_json_decode(tw_slice(text, n), &by_long, &err_long);
+	b = tw_otlp_json_decode(tw_slice(padded, n + 2048), &by_short, &err_short);
+	if (a != b || strcmp(err_long.text, err_short.text) != 0)
+		fail_msg("%s: %d \"%s\", but with white space behind it %d \"%s\"", text, a,
+		         err_long.text, b, err_short.text);
+	if (!a) {
+		assert_int_equal(by_long.n, by_short.n);
+		assert_memory_equal(by_long.p, by_short.p, by_long.n);
+	}
+	tw_buf_deinit(&by_long);
+	tw_buf_deinit(&by_short);
+}
+
+static void expect_same(const char *members)
+{
+	char text[600];
+
+	snprintf(text, sizeof(text), "{\"resourceSpans\":[{\"scopeSpans\":[{\"spans\":[{%s}]}]}]}",
+	         members);
+	expect_same_both_ways(text);
+}
+
+static void short_and_long_way_agree_on_fields(void **state)
+{
+	static const char *const texts[] = {"",        "a",    "caf\xc3\xa9",   "\xff",
+	                                    "a\\tb",   "a\tb", "a\\u00e9\\\"b", "a\\",
+	                                    "\\ud800", "x\\q", "{\"",           "'"};
+	static const char *const numbers[] = {
+	    "0",    "1", "007", "12", "123", "1234", "-1", "1.0",  "1.5", "1e2",        "\"1\"",
+	    "\"\"", "",  "x",   "1 ", " 1",  "null", "9x", "999}", "[1]", "99999999999"};
+	static const char *const times[] = {"\"1700000000000000001\"",
+	                                    "1700000000000000001",
+	                                    "\"0700000000000000001\"",
+	                                    "\"17000000000000000x1\"",
+	                                    "\"170000000000000000.\"",
+	                                    "\"99999999999999999999\"",
+	                                    "\"18446744073709551615\"",
+	                                    "\"18446744073709551616\"",
+	                                    "\"9999999999999999999\"",
+	                                    "\"-700000000000000001\"",
+	                                    "\"5\"",
+	                                    "\"\"",
+	                                    "\"170000000000000000\"",
+	                                    "\"1700000000000000001",
+	                                    "\"17e17\"",
+	                                    "\"1:00000000000000001\"",
+	                                    "\"1/00000000000000001\"",
+	                                    "\"1700000000000000001\"x"};
+	static const char *const ids[] = {"0102030405060708090a0b0c0d0e0f10",
+	                                  "0102030405060708090A0B0C0D0E0FAF",
+	                                  "0102030405060708",
+	                                  "010203040506070g",
+	                                  "0102030405060708090a0b0c0d0e0f1g",
+	                                  "0102030405060708090a0b0c0d0e0f1",
+	                                  "01020304050607080",
+	                                  "0102030405060708090a0b0c0d0e0f1011",
+	                                  "01",
+	                                  "",
+	                                  "@102030405060708",
+	                                  "`102030405060708",
+	                                  "/102030405060708",
+	                                  ":102030405060708",
+	                                  "G102030405060708",
+	                                  "\x90\x91\x92\x93\x94\x95\x96\x97"};
+	char members[400];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		snprintf(members, sizeof(members), "\"name\":\"%s\",\"traceState\":\"a=%s\"",
+		         texts[i], texts[i]);
+		expect_same(members);
+	}
+	for (size_t n = 0; n < 200; n++) { /* also longer than the short way goes */
+		snprintf(members, sizeof(members), "\"name\":\"%0*d\",\"kind\":1", (int)n + 1, 0);
+		expect_same(members);
+	}
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		snprintf(members, sizeof(members), "\"kind\":%s,\"flags\":2", numbers[i]);
+		expect_same(members);
+		snprintf(members, sizeof(members), "\"flags\":%s", numbers[i]);
+		expect_same(members);
+		snprintf(members, sizeof(members), "\"droppedEventsCount\":%s", numbers[i]);
+		expect_same(members);
+	}
+	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+		snprintf(members, sizeof(members), "\"startTimeUnixNano\":%s,\"kind\":3", times[i]);
+		expect_same(members);
+	}
+	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
+		snprintf(members, sizeof(members), "\"traceId\":\"%s\",\"parentSpanId\":\"%s\"",
+		         ids[i], ids[i]);
+		expect_same(members);
+	}
+}
+
+static void short_and_long_way_agree_on_keys(void **state)
+{
+	static const char *const members[] = {"\"kind\":1,\"name\":\"n\",\"kind\":2",
+	                                      "\"kind\" :1",
+	                                      "\"kind\": 1",
+	                                      " \"kind\":1 ",
+	                                      "\"kin\":1",
+	                                      "\"kinds\":1",
+
+	                                      "\"Kind\":1",
+	                                      "\"k\\u0069nd\":1",
+	                                      "\"status\":{\"code\":2,\"message\":\"m\"}",
+	                                      "\"status\":{}",
+	                                      "\"status\":[]",
+	                                      "\"droppedAttributesCount\":4",
+	                                      "\"droppedAttributesCounx\":4",
+	                                      "\"droppedAttributesCount:\":4",
+	                                      "\"unknown\":{\"a\":[1,2]},\"kind\":1",
+	                                      "\"kind\":1,",
+	                                      "\"kind\"",
+	                                      ",",
+	                                      "\"name\":null,\"kind\":null"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++)
+		expect_same(members[i]);
+}
+
+static void short_and_long_way_agree_on_attributes(void **state)
+{
+	static const char *const one[] = {
+	    "{\"key\":\"k\",\"value\":{\"stringValue\":\"v\"}}",
+	    "{\"key\":\"\",\"value\":{\"stringValue\":\"\"}}",
+	    "{\"key\":\"k\\n\",\"value\":{\"stringValue\":\"v\"}}",
+	    "{\"key\":\"k\",\"value\":{\"stringValue\":\"v\\n\"}}",
+	    "{\"key\":\"k\",\"value\":{\"stringValue\":\"v\"},\"key\":\"l\"}",
+	    "{\"key\":\"k\",\"value\":{\"stringValue\":\"v\",\"intValue\":1}}",
+	    "{\"key\":\"k\",\"value\":{\"stringValue\":null}}",
+	    "{\"key\":\"k\",\"value\":{\"stringValue\":1}}",
+	    "{\"key\":\"k\",\"value\":{\"stringValue\":\"v\"}",
+	    "{\"key\":\"k\",\"value\":{}}",
+	    "{\"key\":\"k\",\"value\":null}",
+	    "{\"key\":\"k\"}",
+	    "{\"value\":{\"intValue\":\"5\"},\"key\":\"k\"}",
+	    "{\"key\":\"k\",\"value\":{\"intValue\":5}}",
+	    "{\"key\":\"k\",\"value\":{\"intValue\":\"5\"}}",
+	    "{\"key\":\"k\",\"value\":{\"intValue\":\"5}}",
+	    "{\"key\":\"k\",\"value\":{\"intValue\":5\"}}",
+	    "{\"key\":\"k\",\"value\":{\"intValue\":\"\"}}",
+	    "{\"key\":\"k\",\"value\":{\"intValue\":05}}",
+	    "{\"key\":\"k\",\"value\":{\"intValue\":-5}}",
+	    "{\"key\":\"k\",\"value\":{\"intValue\":5.0}}",
+	    "{\"key\":\"k\",\"value\":{\"intValue\":5e1}}",
+	    "{\"key\":\"k\",\"value\":{\"intValue\":\"999999999999999999\"}}",
+	    "{\"key\":\"k\",\"value\":{\"intValue\":\"9223372036854775807\"}}",
+	    "{\"key\":\"k\",\"value\":{\"intValue\":\"9223372036854775808\"}}",
+	    "{\"key\":\"k\",\"value\":{\"boolValue\":true}}",
+	    "{\"key\":\"k\",\"value\":{\"boolValue\":false}}",
+	    "{\"key\":\"k\",\"value\":{\"boolValue\":truex}}",
+	    "{\"key\":\"k\",\"value\":{\"boolValue\":fals}}",
+	    "{\"key\":\"k\",\"value\":{\"doubleValue\":1.5}}",
+	    "{\"key\":\"k\", \"value\":{\"stringValue\":\"v\"}}",
+	    "{ \"key\":\"k\",\"value\":{\"stringValue\":\"v\"}}",
+	    "{\"key\":\"k\",\"value\":{\"stringValue\":\"v\" }}",
+	};
+	char members[500];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(one) / sizeof(one[0]); i++) {
+		snprintf(members, sizeof(members), "\"attributes\":[%s,%s]", one[i], one[i]);
+		expect_same(members);
+	}
+	/* Lengths around what one byte says, of the key, the value and both. */
+	for (int key = 1; key < 160; key += key < 100 ? 33 : 1)
+		for (int value = 1; value < 160; value += value < 100 ? 11 : 1) {
+			snprintf(members, sizeof(members),
+			         "\"attributes\":[{\"key\":\"%0*d\",\"value\":{\"stringValue\":\"%"
+			         "0*d\"}}]",
+			         key, 0, value, 0);
+			expect_same(members);
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -464,6 +659,9 @@ int main(void)
 	    cmocka_unit_test(truncated_and_broken_text),
 	    cmocka_unit_test(doubles_read_back),
 	    cmocka_unit_test(encodes_merged_messages),
+	    cmocka_unit_test(short_and_long_way_agree_on_fields),
+	    cmocka_unit_test(short_and_long_way_agree_on_keys),
+	    cmocka_unit_test(short_and_long_way_agree_on_attributes),
 	    cmocka_unit_test(bounds_and_refused_memory),
 	};
 
