@@ -70,6 +70,21 @@ int tw_body_room(struct tw_body *b, size_t more, size_t max)
 	return rc;
 }
 
+void tw_body_trim(struct tw_body *b)
+{
+	uint8_t *p;
+
+	if (b->n == 0 || b->n > b->cap / 2)
+		return;
+	p = tw_realloc(b->p, b->n);
+	if (p == NULL)
+		return;
+	if (b->budget != NULL)
+		tw_budget_release(b->budget, b->cap - b->n);
+	b->p = p;
+	b->cap = b->n;
+}
+
 int tw_body_append(struct tw_body *b, const void *p, size_t n, size_t max)
 {
 	int rc = tw_body_room(b, n, max);

@@ -11,4 +11,7 @@ int tw_body_reserve(struct tw_body *b, size_t cap);
  * TW_ENOMEM. */
 int tw_body_room(struct tw_body *b, size_t more, size_t max);
 
+/* Gives memory back where more than half of it is not in use. */
+void tw_body_trim(struct tw_body *b);
+
 #endif

@@ -3,6 +3,7 @@
 #include <strings.h>
 #include <libdeflate.h>
 #include <zlib.h>
+#include <zstd.h>
 
 #include "tw/base/error.h"
 #include "tw/base/mem.h"
@@ -47,6 +48,13 @@ int tw_inflate_check_ratio(size_t in, size_t out, struct tw_error *err)
 		                    "the body is compressed by more than %d to 1",
 		                    TW_INFLATE_RATIO_MAX);
 	return TW_OK;
+}
+
+bool tw_inflate_plausible(size_t in_bytes, size_t claim, const struct tw_body *out, size_t max)
+{
+	return claim > 0 && claim <= max && out->n <= max - claim &&
+	       claim / TW_INFLATE_RATIO_MAX <= in_bytes &&
+	       (claim <= TW_INFLATE_RATIO_FROM || claim / TW_INFLATE_AT_ONCE_RATIO <= in_bytes);
 }
 
 int tw_inflate_room(struct tw_body *out, size_t in_bytes, size_t max, struct tw_error *err)
@@ -162,33 +170,50 @@ static uint32_t le32(const uint8_t *p)
 /* A gzip body says its size at its end. Where that is plausible, libdeflate inflates the whole at
  * once, more than twice as fast as zlib; the claim is never trusted: any disagreement leaves `out`
  * as it was, and zlib decides. */
-static bool inflate_gzip_at_once(struct tw_slice in, struct tw_body *out, size_t max)
+static bool inflate_gzip_at_once(struct tw_inflater *f, struct tw_slice in, struct tw_body *out,
+                                 size_t max)
 {
-	struct libdeflate_decompressor *d;
 	size_t claim, used, made;
 	bool done;
 
 	if (in.n < 18)
 		return false;
 	claim = le32(in.p + in.n - 4);
-	if (claim == 0 || claim > max || claim / TW_INFLATE_RATIO_MAX > in.n ||
-	    (claim > TW_INFLATE_RATIO_FROM && claim / TW_INFLATE_AT_ONCE_RATIO > in.n) ||
-	    out->n > max - claim || tw_body_reserve(out, out->n + claim) != TW_OK)
+	if (!tw_inflate_plausible(in.n, claim, out, max) ||
+	    tw_body_reserve(out, out->n + claim) != TW_OK)
 		return false;
-	d = libdeflate_alloc_decompressor();
-	if (d == NULL)
+	if (f->gzip == NULL)
+		f->gzip = libdeflate_alloc_decompressor();
+	if (f->gzip == NULL)
 		return false;
-	done = libdeflate_gzip_decompress_ex(d, in.p, in.n, out->p + out->n, claim, &used, &made) ==
-	           LIBDEFLATE_SUCCESS &&
+	done = libdeflate_gzip_decompress_ex(f->gzip, in.p, in.n, out->p + out->n, claim, &used,
+	                                     &made) == LIBDEFLATE_SUCCESS &&
 	       used == in.n && made == claim;
-	libdeflate_free_decompressor(d);
 	if (done)
 		out->n += claim;
 	return done;
 }
 
+void tw_inflater_deinit(struct tw_inflater *f)
+{
+	if (f->gzip != NULL)
+		libdeflate_free_decompressor(f->gzip);
+	ZSTD_freeDCtx(f->zstd);
+	*f = (struct tw_inflater){0};
+}
+
 int tw_inflate(enum tw_coding c, struct tw_slice in, struct tw_body *out, size_t max,
                struct tw_error *err)
+{
+	struct tw_inflater f = {0};
+	int rc = tw_inflate_by(&f, c, in, out, max, err);
+
+	tw_inflater_deinit(&f);
+	return rc;
+}
+
+int tw_inflate_by(struct tw_inflater *f, enum tw_coding c, struct tw_slice in, struct tw_body *out,
+                  size_t max, struct tw_error *err)
 {
 	int rc;
 
@@ -203,8 +228,8 @@ int tw_inflate(enum tw_coding c, struct tw_slice in, struct tw_body *out, size_t
 	if (in.n > UINT32_MAX)
 		return tw_inflate_error(err, TW_ELIMIT, max);
 	if (c == TW_CODING_ZSTD)
-		return tw_inflate_zstd(in, out, max, err);
-	if (c == TW_CODING_GZIP && inflate_gzip_at_once(in, out, max))
+		return tw_inflate_zstd(f, in, out, max, err);
+	if (c == TW_CODING_GZIP && inflate_gzip_at_once(f, in, out, max))
 		return TW_OK;
 	return inflate_zlib(c, in, out, max, err);
 }

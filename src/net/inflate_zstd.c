@@ -2,6 +2,8 @@
 
 #include <zstd.h>
 
+#include "body.h"
+
 #define ZSTD_FRAME_MAGIC 0xfd2fb528u
 #define WINDOW_MAX       (UINT64_C(1) << TW_INFLATE_WINDOW_LOG_MAX)
 
@@ -48,6 +50,84 @@ static int check_window(const ZSTD_inBuffer *src, struct tw_error *err)
 		return tw_error_set(err, TW_ELIMIT, src->pos,
 		                    "the zstd window is larger than 8 MiB");
 	return TW_OK;
+}
+
+/* Where the blocks of the frame begin (RFC 8878, 3.1.1.1); 0: it is not whole. */
+static size_t frame_blocks(struct tw_slice in)
+{
+	static const uint8_t size_bytes[] = {0, 2, 4, 8};
+	static const uint8_t dict_bytes[] = {0, 1, 2, 4};
+	bool single = (in.p[4] & 0x20) != 0;
+	size_t n = size_bytes[in.p[4] >> 6];
+
+	if (n == 0 && single)
+		n = 1;
+	n += 5u + !single + dict_bytes[in.p[4] & 3];
+	return n <= in.n ? n : 0;
+}
+
+/* The most that the one frame in `in` can become, by the headers of its blocks; 0: this is not one
+ * whole frame. The blocks themselves are not looked at. */
+static size_t frame_bound(struct tw_slice in)
+{
+	uint64_t block_max = frame_window(in);
+	size_t at, size, bound = 0;
+	bool last = false;
+
+	if (block_max == 0)
+		return 0;
+	if (block_max > ZSTD_BLOCKSIZE_MAX)
+		block_max = ZSTD_BLOCKSIZE_MAX;
+	at = frame_blocks(in);
+	while (at != 0 && !last) {
+		uint32_t head, type;
+
+		if (in.n - at < 3)
+			return 0;
+		head = (uint32_t)le(in.p + at, 3);
+		last = head & 1;
+		type = head >> 1 & 3;
+		size = head >> 3;
+		bound += type == 2 ? (size_t)block_max : size;
+		size = type == 1 ? 1 : size;
+		at += 3;
+		if (type == 3 || size > in.n - at)
+			return 0;
+		at += size;
+	}
+	if (at != 0 && (in.p[4] & 4))
+		at += 4; /* the checksum */
+	return at == in.n ? bound : 0;
+}
+
+/* One frame whose size is known, or whose blocks bound it: straight into the body, without the
+ * window that a stream is copied out of. A claim is trusted no further than memory goes that is
+ * plausible; any disagreement leaves `out` as it was, and the stream decides. */
+static bool zstd_at_once(struct tw_inflater *f, struct tw_slice in, struct tw_body *out, size_t max)
+{
+	uint64_t size = ZSTD_getFrameContentSize(in.p, in.n);
+	size_t bound = frame_bound(in), made;
+
+	if (bound == 0 || frame_window(in) > WINDOW_MAX || size == ZSTD_CONTENTSIZE_ERROR)
+		return false;
+	if (size != ZSTD_CONTENTSIZE_UNKNOWN) {
+		if (size > bound)
+			return false;
+		bound = (size_t)size;
+	}
+	if (!tw_inflate_plausible(in.n, bound, out, max) ||
+	    tw_body_reserve(out, out->n + bound) != TW_OK)
+		return false;
+	if (f->zstd == NULL)
+		f->zstd = ZSTD_createDCtx();
+	if (f->zstd == NULL)
+		return false;
+	made = ZSTD_decompressDCtx(f->zstd, out->p + out->n, bound, in.p, in.n);
+	if (ZSTD_isError(made))
+		return false;
+	out->n += made;
+	tw_body_trim(out); /* a bound may be far off: short bodies, many small blocks */
+	return true;
 }
 
 static int zstd_failed(size_t code, const ZSTD_inBuffer *src, size_t max, struct tw_error *err)
@@ -107,7 +187,8 @@ static int zstd_run(ZSTD_DCtx *d, struct tw_slice in, struct tw_body *out, size_
 	}
 }
 
-int tw_inflate_zstd(struct tw_slice in, struct tw_body *out, size_t max, struct tw_error *err)
+/* With a context of its own: a stream's grows by its window. */
+static int zstd_stream(struct tw_slice in, struct tw_body *out, size_t max, struct tw_error *err)
 {
 	ZSTD_DCtx *d = ZSTD_createDCtx();
 	int rc;
@@ -119,4 +200,10 @@ int tw_inflate_zstd(struct tw_slice in, struct tw_body *out, size_t max, struct 
 		rc = zstd_run(d, in, out, max, err);
 	ZSTD_freeDCtx(d);
 	return rc;
+}
+
+int tw_inflate_zstd(struct tw_inflater *f, struct tw_slice in, struct tw_body *out, size_t max,
+                    struct tw_error *err)
+{
+	return zstd_at_once(f, in, out, max) ? TW_OK : zstd_stream(in, out, max, err);
 }

@@ -177,6 +177,7 @@ void tw_server_destroy(struct tw_server **sp)
 	tw_request_free_pool(s);
 	tw_free(s->read_buf);
 	s->read_buf = NULL;
+	tw_inflater_deinit(&s->inflater);
 	s->destroyed = true;
 	/* Requests may still be with the handler; the last reply frees what is left. */
 	if (s->requests_out == 0)

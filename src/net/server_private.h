@@ -19,6 +19,7 @@
 
 #include "filter.h"
 #include "grpc.h"
+#include "inflate.h"
 
 /* One read buffer for all connections of a server. */
 #define TW_NET_READ_BYTES ((size_t)256 << 10)
@@ -126,6 +127,7 @@ struct tw_server {
 	char date[40];
 	bool draining, killed, destroyed;
 	uint8_t *read_buf;
+	struct tw_inflater inflater;
 	struct tw_server_stats stats;
 };
 

@@ -284,8 +284,8 @@ static int decompress(struct tw_request *r, struct tw_error *err)
 	int rc;
 
 	tw_body_init(&plain, r->server->o.bodies);
-	rc = tw_inflate(r->coding, tw_slice(r->x.body.p, r->x.body.n), &plain,
-	                r->server->o.body_bytes_max, err);
+	rc = tw_inflate_by(&r->server->inflater, r->coding, tw_slice(r->x.body.p, r->x.body.n),
+	                   &plain, r->server->o.body_bytes_max, err);
 	tw_body_deinit(&r->x.body);
 	if (rc == TW_OK)
 		r->x.body = plain;

@@ -1,5 +1,7 @@
 /* Bodies and what is compressed in them: tw_body, tw_inflate, and both through the server. */
 #include "server_peer.h"
+#include "body.h"
+#include "inflate.h"
 
 #include <stdlib.h>
 #include <zlib.h>
@@ -300,6 +302,136 @@ static void gzip_size_lies(void **state)
 	free(text);
 }
 
+/* ---- zstd at once ---- */
+
+/* A frame with these blocks (RFC 8878, 3.1.1): a window of 128 KiB, no size, no checksum. */
+static size_t frame_of(uint8_t *to, const uint32_t *heads, size_t count, size_t payload)
+{
+	static const uint8_t begin[] = {0x28, 0xb5, 0x2f, 0xfd, 0x00, 7 << 3};
+	size_t n = sizeof(begin);
+
+	memcpy(to, begin, n);
+	for (size_t i = 0; i < count; i++) {
+		for (int k = 0; k < 3; k++)
+			to[n++] = (uint8_t)(heads[i] >> (8 * k));
+		memset(to + n, 'r', payload);
+		n += payload;
+	}
+	return n;
+}
+
+static uint32_t block(bool last, uint32_t type, uint32_t size)
+{
+	return last | type << 1 | size << 3;
+}
+
+static void zstd_blocks(void **state)
+{
+	enum { RAW, RLE, COMPRESSED, RESERVED };
+	const uint32_t raw[] = {block(false, RAW, 5), block(true, RAW, 5)};
+	const uint32_t rle[] = {block(false, RLE, 128 << 10), block(true, RLE, 3)};
+	const uint32_t huge[] = {block(true, RLE, (128 << 10) + 1)};
+	const uint32_t reserved[] = {block(true, RESERVED, 1)};
+	const uint32_t endless[] = {block(false, RAW, 5)}, longer[] = {block(true, RAW, 6)};
+	uint8_t frame[64];
+	struct tw_body out;
+	size_t n;
+
+	(void)state;
+	n = frame_of(frame, raw, 2, 5);
+	assert_int_equal(run(TW_CODING_ZSTD, tw_slice(frame, n), MIB, &out), 0);
+	assert_memory_equal(out.p, "rrrrrrrrrr", 10);
+	tw_body_deinit(&out);
+	n = frame_of(frame, rle, 2, 1);
+	assert_int_equal(run(TW_CODING_ZSTD, tw_slice(frame, n), MIB, &out), 0);
+	assert_int_equal(out.n, (128 << 10) + 3);
+	assert_int_equal(out.p[out.n - 1], 'r');
+	tw_body_deinit(&out);
+	assert_int_equal(run_only(TW_CODING_ZSTD, tw_slice(frame, n), 1000), TW_ELIMIT);
+	n = frame_of(frame, huge, 1, 1);
+	assert_int_equal(run_only(TW_CODING_ZSTD, tw_slice(frame, n), MIB), TW_EINVAL);
+	n = frame_of(frame, reserved, 1, 1);
+	assert_int_equal(run_only(TW_CODING_ZSTD, tw_slice(frame, n), MIB), TW_EINVAL);
+	n = frame_of(frame, endless, 1, 5);
+	assert_int_equal(run_only(TW_CODING_ZSTD, tw_slice(frame, n), MIB), TW_EINVAL);
+	n = frame_of(frame, longer, 1, 5);
+	assert_int_equal(run_only(TW_CODING_ZSTD, tw_slice(frame, n), MIB), TW_EINVAL);
+}
+
+/* A content size that the frame lies about never decides. */
+static void zstd_size_lies(void **state)
+{
+	static const int lies[] = {0, 1, 4999, 5001, 65535};
+	uint8_t *text = text_of(5000, 11), wrong[8192];
+	struct tw_slice a = zstd(text, 5000, 0, true);
+
+	(void)state;
+	assert_int_equal(a.p[4] >> 6, 1); /* two bytes, 256 less than it is */
+	assert_true(a.n <= sizeof(wrong));
+	for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+		size_t at = a.p[4] & 0x20 ? 5 : 6;
+
+		memcpy(wrong, a.p, a.n);
+		wrong[at] = (uint8_t)lies[i];
+		wrong[at + 1] = (uint8_t)(lies[i] >> 8);
+		assert_int_equal(run_only(TW_CODING_ZSTD, tw_slice(wrong, a.n), MIB), TW_EINVAL);
+	}
+	drop(a);
+	free(text);
+}
+
+/* A short body does not hold the memory of a whole block, in the budget neither. */
+static void zstd_bound_is_given_back(void **state)
+{
+	uint8_t *text = text_of(700, 17);
+	struct tw_slice a = zstd(text, 700, 0, false);
+	struct tw_budget budget;
+	struct tw_error err;
+	struct tw_body out;
+
+	(void)state;
+	tw_budget_init(&budget, MIB);
+	tw_body_init(&out, &budget);
+	assert_int_equal(tw_inflate(TW_CODING_ZSTD, a, &out, MIB, &err), 0);
+	assert_int_equal(out.n, 700);
+	assert_int_equal(out.cap, 700);
+	assert_int_equal(tw_budget_used(&budget), 700);
+	tw_body_deinit(&out);
+	assert_int_equal(tw_budget_used(&budget), 0);
+	drop(a);
+	free(text);
+}
+
+/* One inflater for good and broken bodies in turn. */
+static void inflater_is_used_again(void **state)
+{
+	uint8_t *text = text_of(5000, 19);
+	struct tw_slice packed[] = {gzip(text, 5000), zstd(text, 5000, 0, true),
+	                            zstd(text, 5000, 0, false)};
+	enum tw_coding codings[] = {TW_CODING_GZIP, TW_CODING_ZSTD, TW_CODING_ZSTD};
+	struct tw_inflater f = {0};
+	struct tw_error err;
+	struct tw_body out;
+
+	(void)state;
+	for (int i = 0; i < 30; i++) {
+		size_t cut = i / 3 % 2 ? 100u * (unsigned)(i % 7 + 1) : 0;
+		struct tw_slice in = packed[i % 3];
+
+		tw_body_init(&out, NULL);
+		in.n -= cut;
+		assert_int_equal(tw_inflate_by(&f, codings[i % 3], in, &out, MIB, &err),
+		                 cut ? TW_EINVAL : TW_OK);
+		if (!cut)
+			assert_memory_equal(out.p, text, 5000);
+		tw_body_deinit(&out);
+	}
+	tw_inflater_deinit(&f);
+	for (int i = 0; i < 3; i++)
+		drop(packed[i]);
+	free(text);
+}
+
 static void budget_ends_inflating(void **state)
 {
 	uint8_t *text = text_of(MIB, 13);
@@ -475,6 +607,10 @@ int main(void)
 	    cmocka_unit_test(IN_02_zstd_window),
 	    cmocka_unit_test(IN_04_nested_members_trailing),
 	    cmocka_unit_test(gzip_size_lies),
+	    cmocka_unit_test(zstd_blocks),
+	    cmocka_unit_test(zstd_size_lies),
+	    cmocka_unit_test(zstd_bound_is_given_back),
+	    cmocka_unit_test(inflater_is_used_again),
 	    cmocka_unit_test(budget_ends_inflating),
 	    cmocka_unit_test(IN_01_02_04_same_on_every_protocol),
 	    cmocka_unit_test(IN_05_bomb_fan_out),
