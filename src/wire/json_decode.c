@@ -26,6 +26,9 @@ struct decoder {
 	struct tw_buf *out;
 	unsigned values; /* AnyValue messages we are in */
 	unsigned depth;
+	/* Which row came last time behind each row (one more than its number; 0: the beginning) of
+	 * each message: writers keep to an order of their own. */
+	uint8_t after[WIRE_MESSAGE_COUNT][WIRE_ROWS_MAX + 1];
 	struct step path[PATH_MAX_STEPS];
 };
 
@@ -323,7 +326,7 @@ static bool same_text(const char *a, const uint8_t *b, size_t n)
 	return true;
 }
 
-/* The field of this name; looks from *hint on, as names come in the order of the table. */
+/* The field of this name; looks from row *hint on, as names come in the order of the table. */
 static const struct wire_field *find_field(const struct wire_message *m, struct tw_slice name,
                                            uint32_t *hint)
 {
@@ -331,7 +334,7 @@ static const struct wire_field *find_field(const struct wire_message *m, struct 
 		uint32_t k = *hint + i < m->count ? *hint + i : *hint + i - m->count;
 
 		if (m->fields[k].json_n == name.n && same_text(m->fields[k].json, name.p, name.n)) {
-			*hint = k + 1 < m->count ? k + 1 : 0;
+			*hint = k + 1;
 			return &m->fields[k];
 		}
 	}
@@ -362,21 +365,22 @@ static inline bool is_key(const struct wire_field *f, const uint8_t *p)
 	return eight_bytes(p + n - 8) == eight_bytes(f->key + n - 8);
 }
 
-/* The short way to a field: its key is there as it is in the table, and comes in that order, or
- * nearly. NULL: nothing was taken. */
-static const struct wire_field *next_key(struct decoder *d, const struct wire_message *m,
-                                         uint32_t *hint)
+/* The short way to a field: its key is there as it is in the table. NULL: nothing was taken. */
+static const struct wire_field *next_key(struct decoder *d, enum wire_message_id m, uint32_t *hint)
 {
+	const struct wire_message *msg = &wire_messages[m];
+	uint8_t *guess = &d->after[m][*hint];
+
 	json_space(&d->j);
 	if (d->j.end - d->j.p < (ptrdiff_t)WIRE_KEY_ROOM)
 		return NULL;
-	for (uint32_t i = 0, k = *hint; i < m->count; i++) {
-		const struct wire_field *f = &m->fields[k];
+	for (uint32_t i = 0, k = *guess; i <= msg->count; k = i++) {
+		const struct wire_field *f = &msg->fields[k];
 
-		k = k + 1 < m->count ? k + 1 : 0;
 		if (is_key(f, d->j.p)) {
 			d->j.p += f->json_n + 3u;
-			*hint = k;
+			*guess = (uint8_t)k;
+			*hint = k + 1;
 			return f;
 		}
 	}
@@ -425,7 +429,7 @@ static bool decode_message(struct decoder *d, enum wire_message_id m)
 	if (json_take(&d->j, '}'))
 		return true;
 	do {
-		const struct wire_field *f = next_key(d, msg, &hint);
+		const struct wire_field *f = next_key(d, m, &hint);
 
 		if (!f && !read_key(d, msg, &hint, &f))
 			return false;
@@ -489,6 +493,7 @@ int json_decode(enum wire_message_id m, struct tw_slice json, struct tw_buf *out
 	d.j = (struct json){begin, begin + json.n, NULL};
 	d.out = out;
 	d.values = d.depth = 0;
+	memset(d.after, 0, sizeof(d.after));
 	if (json.n >= 3 && memcmp(json.p, "\xef\xbb\xbf", 3) == 0) {
 		json_fail(&d.j, "a byte order mark");
 		return report(&d, begin, err);

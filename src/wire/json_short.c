@@ -4,6 +4,8 @@
  * Text is copied while its end is looked for, and every length takes one byte, so nothing is
  * measured first and nothing moves. Whatever is different is left to the long way, which begins
  * again at the value: this file refuses nothing. */
+#include <endian.h>
+
 #include "json_scan.h"
 #include "json_text.h"
 #include "put.h"
@@ -169,8 +171,8 @@ static inline const uint8_t *short_time(const uint8_t *p, uint8_t *q, uint32_t *
 			return NULL;
 		v = v * 10 + (p[i] - '0');
 	}
-	for (int i = 0; i < 8; i++)
-		q[i] = (uint8_t)(v >> (8 * i));
+	v = htole64(v);
+	memcpy(q, &v, 8);
 	*n = 8;
 	return p + 21;
 }

@@ -21,7 +21,8 @@ struct json_str {
 
 static inline void json_space(struct json *j)
 {
-	while (j->p < j->end && (*j->p == ' ' || *j->p == '\n' || *j->p == '\r' || *j->p == '\t'))
+	while (j->p < j->end && *j->p <= ' ' &&
+	       (*j->p == ' ' || *j->p == '\n' || *j->p == '\r' || *j->p == '\t'))
 		j->p++;
 }
 
@@ -45,7 +46,7 @@ static inline bool json_take(struct json *j, char c)
 /* true, false, null; false without `why` if it is another. */
 static inline bool json_word(struct json *j, const char *word)
 {
-	size_t n = strlen(word);
+	size_t n = strlen(word); /* known to the compiler */
 
 	json_space(j);
 	if ((size_t)(j->end - j->p) < n || memcmp(j->p, word, n) != 0)

@@ -72,11 +72,29 @@ static inline void put_i32(struct tw_buf *b, uint32_t v)
 	put_bytes(b, bytes, 4);
 }
 
+/* put_end where the guess was of another size; there is room for it. */
+void put_end_moved(struct tw_buf *b, size_t begin, size_t guess);
+
 /* A message of a length yet unknown, about `guess` bytes: its tag and room for the length. Returns
  * where its payload begins. */
-size_t put_begin(struct tw_buf *b, uint32_t tag, size_t guess);
+static inline size_t put_begin(struct tw_buf *b, uint32_t tag, size_t guess)
+{
+	put_varint(b, tag);
+	if (put_room(b, 10))
+		b->n += put_varint_size(guess);
+	return b->n;
+}
+
 /* Its end: writes the length; moves the payload if the guess was of another size. guess: as for
  * put_begin. */
-void put_end(struct tw_buf *b, size_t begin, size_t guess);
+static inline void put_end(struct tw_buf *b, size_t begin, size_t guess)
+{
+	size_t n = b->n - begin, room = put_varint_size(guess);
+
+	if (TW_LIKELY(put_room(b, 10) && put_varint_size(n) == room))
+		put_varint_at(b->p + begin - room, n);
+	else
+		put_end_moved(b, begin, guess);
+}
 
 #endif

@@ -59,6 +59,7 @@ struct wire_field {
 #define WIRE_KEY_ROOM 32u /* readable bytes at `key`, and more than any key has */
 
 #define WIRE_NUMBER_MAX 16u
+#define WIRE_ROWS_MAX   16u
 struct wire_message {
 	const struct wire_field *fields; /* in the order of their numbers */
 	uint8_t count;
