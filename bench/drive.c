@@ -117,23 +117,39 @@ static int create_cores(struct drive *d)
 	return 0;
 }
 
-int drive_init(struct drive *d, const struct drive_opts *o, struct tw_buf *report)
+bool drive_source_init(struct drive_source *s, const struct tw_workload *w)
+{
+	memset(s, 0, sizeof(*s));
+	tw_buf_init(&s->request, 0);
+	const struct tw_load_form form = {.grpc = false};
+
+	return tw_load_names_init(&s->names, w) && tw_load_body_init(&s->body, w, &form);
+}
+
+void drive_source_deinit(struct drive_source *s)
+{
+	tw_load_body_deinit(&s->body);
+	tw_load_names_deinit(&s->names);
+	tw_buf_deinit(&s->request);
+}
+
+int drive_init(struct drive *d, const struct drive_opts *o, struct drive_source *source,
+               struct tw_buf *report)
 {
 	int rc;
 
 	memset(d, 0, sizeof(*d));
 	d->o = *o;
+	d->source = source;
 	d->hold_ns = o->traces * o->workload.trace_spans * (TW_NS_PER_S / 1000) / (o->rate / 1000);
 	d->start_mono_ns = d->time.mono_ns = 1000 * TW_NS_PER_S;
 	d->start_wall_ns = d->time.wall_ns = UINT64_C(1750000000) * TW_NS_PER_S;
 	d->clock = tw_clock_virtual(&d->time);
 	tw_budget_init(&d->views, UINT64_C(1) << 30);
-	tw_buf_init(&d->request, 0);
 	set_options(d);
 	d->shared.pool = tw_pool_create(&d->shared.buffer, o->workers);
 	d->shared.red = tw_red_create(&d->metrics, o->workers, d->shared.key);
-	if (!d->shared.pool || !d->shared.red || !tw_load_names_init(&d->names, &o->workload) ||
-	    !tw_load_body_init(&d->body, &o->workload, &(struct tw_load_form){.grpc = false}))
+	if (d->shared.pool == NULL || d->shared.red == NULL)
 		rc = TW_ENOMEM;
 	else
 		rc = create_generation(d, report);
@@ -164,9 +180,6 @@ void drive_deinit(struct drive *d)
 	if (d->shared.red != NULL)
 		tw_red_destroy(&d->shared.red);
 	tw_rulebook_deinit(&d->book);
-	tw_load_body_deinit(&d->body);
-	tw_load_names_deinit(&d->names);
-	tw_buf_deinit(&d->request);
 }
 
 /* ---- a request ---- */
@@ -181,20 +194,21 @@ static uint64_t request_at_ns(const struct drive *d, uint64_t request)
 static void build(struct drive *d)
 {
 	const struct tw_workload *w = &d->o.workload;
+	struct drive_source *s = d->source;
 	uint64_t r = d->requests;
 
-	tw_load_body_begin(&d->body);
+	tw_load_body_begin(&s->body);
 	for (uint32_t g = 0; g < w->visits; g++) {
 		uint64_t back = (uint64_t)(w->visits - 1 - g) * w->stride;
 
 		if (back <= r)
-			tw_load_body_add(&d->body, w, &d->names, r - back, g,
+			tw_load_body_add(&s->body, w, &s->names, r - back, g,
 			                 d->start_wall_ns + request_at_ns(d, r - back));
 	}
-	tw_load_body_end(&d->body);
-	d->request.n = 0;
-	for (uint32_t i = 0; i < d->body.part_count; i++)
-		tw_buf_put(&d->request, d->body.parts[i].iov_base, d->body.parts[i].iov_len);
+	tw_load_body_end(&s->body);
+	s->request.n = 0;
+	for (uint32_t i = 0; i < s->body.part_count; i++)
+		tw_buf_put(&s->request, s->body.parts[i].iov_base, s->body.parts[i].iov_len);
 }
 
 static void on_done(void *ctx, const struct tw_sink_result *r)
@@ -251,7 +265,8 @@ void drive_request(struct drive *d)
 	d->time.mono_ns = d->start_mono_ns + request_at_ns(d, d->requests);
 	d->time.wall_ns = d->start_wall_ns + request_at_ns(d, d->requests);
 	tw_body_init(&body, NULL);
-	TW_ASSERT(tw_body_append(&body, d->request.p, d->request.n, d->request.n) == 0);
+	TW_ASSERT(tw_body_append(&body, d->source->request.p, d->source->request.n,
+	                         d->source->request.n) == 0);
 	begin_ns = cpu_ns();
 	CALLGRIND_TOGGLE_COLLECT;
 	tw_core_submit(d->shared.cores[core], &body, on_done, d);

@@ -12,6 +12,12 @@
 #include "core.h"
 #include "load/body.h"
 
+struct drive_source { /* of requests; several drives may take turns at one */
+	struct tw_load_names names;
+	struct tw_load_body body;
+	struct tw_buf request;
+};
+
 struct drive_opts {
 	struct tw_workload workload;
 	struct tw_slice rules; /* without `wait`: it is made from traces */
@@ -34,9 +40,7 @@ struct drive {
 	struct tw_budget views;
 	struct tw_metrics_opts metrics;
 	struct tw_dest_opts dest;
-	struct tw_load_names names;
-	struct tw_load_body body;
-	struct tw_buf request;
+	struct drive_source *source;
 	uint64_t start_mono_ns, start_wall_ns, hold_ns;
 	uint64_t requests; /* sent */
 	uint64_t answered, refused;
@@ -45,8 +49,12 @@ struct drive {
 	uint64_t cpu_ns; /* of the engine's part, since it was last set to 0 */
 };
 
-/* 0; otherwise *report says why. */
-int drive_init(struct drive *d, const struct drive_opts *o, struct tw_buf *report);
+bool drive_source_init(struct drive_source *s, const struct tw_workload *w);
+void drive_source_deinit(struct drive_source *s);
+
+/* 0; otherwise *report says why. The source must outlive the drive. */
+int drive_init(struct drive *d, const struct drive_opts *o, struct drive_source *source,
+               struct tw_buf *report);
 void drive_deinit(struct drive *d);
 /* Builds the next request, lets its time come, and gives it to its core; polls and ticks. */
 void drive_request(struct drive *d);

@@ -9,14 +9,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <valgrind/callgrind.h>
 
 #include "drive.h"
+#include "load/process.h"
 #include "tw/base/mem.h"
 
 struct options {
 	struct drive_opts drive;
 	uint64_t spans;                     /* measured */
+	uint64_t engines;                   /* each with its share of the traces and of the rate */
 	uint64_t service_rules, name_rules; /* before the usual three */
 };
 
@@ -25,6 +28,9 @@ static void help(void)
 	printf("  --spans            measured, after the warm-up (350000)\n"
 	       "  --traces           in flight (20000)\n"
 	       "  --rate             spans a second of virtual time (400000)\n"
+	       "  --engines          so many that know nothing of one another, in turns (1): what "
+	       "the\n"
+	       "                     caches alone make of --workers\n"
 	       "  --workers          cores, in turns on this thread (1)\n"
 	       "  --wake             each: owners look after every request; round: once all\n"
 	       "                     cores had one (round)\n"
@@ -44,6 +50,7 @@ static bool set_number(struct options *o, const char *name, const char *value)
 	} wide[] = {{"spans", &o->spans},
 	            {"traces", &o->drive.traces},
 	            {"rate", &o->drive.rate},
+	            {"engines", &o->engines},
 	            {"buffer-mib", &o->drive.buffer_bytes},
 	            {"service-rules", &o->service_rules},
 	            {"name-rules", &o->name_rules}};
@@ -85,6 +92,12 @@ static bool read_options(struct options *o, int argc, char **argv)
 			return false;
 		}
 	wrong = tw_workload_check(&o->drive.workload);
+	if (o->engines < 1 || o->engines > TW_WORKERS_MAX)
+		wrong = "--engines is 1 to 256";
+	else {
+		o->drive.traces /= o->engines;
+		o->drive.rate /= o->engines;
+	}
 	if (wrong == NULL && (o->drive.workers < 1 || o->drive.workers > TW_WORKERS_MAX))
 		wrong = "--workers is 1 to 256";
 	if (wrong == NULL && (o->drive.dimensions > 2 || o->drive.rate < 1000))
@@ -122,15 +135,16 @@ static void make_rules(struct tw_buf *out, const struct options *o)
 
 /* ---- the run ---- */
 
-static void print(const struct drive *d, uint64_t spans, uint64_t wakes, uint64_t polls)
+static void print(const struct drive *d, uint64_t spans, double ns)
 {
 	struct tw_core_books b = drive_books(d);
 	double requests = (double)spans / d->o.workload.request_spans;
 
 	printf("spans=%llu\n", (unsigned long long)spans);
-	printf("ns_per_span=%.1f\n", (double)d->cpu_ns / (double)spans);
-	printf("wakes_per_request=%.1f\n", (double)wakes / requests);
-	printf("polls_per_request=%.1f\n", (double)polls / requests);
+	printf("ns_per_span=%.1f\n", ns / (double)spans);
+	printf("wakes_per_request=%.1f\n", (double)d->wakes / requests);
+	printf("polls_per_request=%.1f\n", (double)d->polls / requests);
+	printf("peak_bytes=%llu\n", (unsigned long long)tw_load_process_peak_bytes(getpid()));
 	printf("traces_open=%llu\n", (unsigned long long)b.shard.traces_open);
 	printf("series=%u\n", tw_red_series_count(d->shared.red));
 	printf("red_bytes=%llu\n", (unsigned long long)tw_red_bytes(d->shared.red));
@@ -145,32 +159,46 @@ static void print(const struct drive *d, uint64_t spans, uint64_t wakes, uint64_
 	       (double)b.shard.digest_bytes / (double)b.shard.in_flight);
 }
 
+/* Requests in turn to each engine. */
+static int drive_all(const struct options *o, struct drive *d)
+{
+	uint64_t spans = 0, n = o->engines;
+	double ns = 0;
+
+	printf("boot_bytes=%llu\n", (unsigned long long)tw_load_process_peak_bytes(getpid()));
+	for (uint64_t i = 0; !drive_warm(&d[n - 1]); i++)
+		drive_request(&d[i % n]);
+	for (uint64_t i = 0; i < n; i++)
+		d[i].cpu_ns = d[i].wakes = d[i].polls = 0;
+	CALLGRIND_START_INSTRUMENTATION;
+	for (uint64_t i = 0; spans < o->spans; i++, spans += o->drive.workload.request_spans)
+		drive_request(&d[i % n]);
+	CALLGRIND_STOP_INSTRUMENTATION;
+	for (uint64_t i = 0; i < n; i++)
+		ns += (double)d[i].cpu_ns;
+	print(&d[0], spans, ns);
+	return d[0].refused != 0 ? 4 : 0;
+}
+
 static int run(const struct options *o)
 {
-	static struct drive d;
+	struct drive *d = tw_calloc(o->engines, sizeof(*d));
+	struct drive_source source;
 	struct tw_buf report;
-	uint64_t spans = 0, wakes, polls;
-	int rc;
+	int rc = d != NULL && drive_source_init(&source, &o->drive.workload) ? 0 : TW_ENOMEM;
+	uint64_t made = 0;
 
 	tw_buf_init(&report, 0);
-	rc = drive_init(&d, &o->drive, &report);
-	if (rc != 0) {
+	while (rc == 0 && made < o->engines)
+		rc = drive_init(&d[made++], &o->drive, &source, &report);
+	if (rc == 0)
+		rc = drive_all(o, d);
+	else
 		fprintf(stderr, "%.*s", (int)report.n, (const char *)report.p);
-	} else {
-		while (!drive_warm(&d))
-			drive_request(&d);
-		d.cpu_ns = 0;
-		wakes = d.wakes;
-		polls = d.polls;
-		CALLGRIND_START_INSTRUMENTATION;
-		for (; spans < o->spans; spans += o->drive.workload.request_spans)
-			drive_request(&d);
-		CALLGRIND_STOP_INSTRUMENTATION;
-		print(&d, spans, d.wakes - wakes, d.polls - polls);
-		if (d.refused != 0)
-			rc = 4;
-	}
-	drive_deinit(&d);
+	while (made > 0)
+		drive_deinit(&d[--made]);
+	drive_source_deinit(&source);
+	tw_free(d);
 	tw_buf_deinit(&report);
 	return rc;
 }
@@ -182,7 +210,8 @@ int main(int argc, char **argv)
 	                              .workers = 1,
 	                              .dimensions = 2,
 	                              .buffer_bytes = 4096},
-	                    .spans = 350000};
+	                    .spans = 350000,
+	                    .engines = 1};
 	struct tw_buf rules;
 	int rc;
 
