@@ -1,9 +1,12 @@
 #include "core_private.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include "tw/base/limits.h"
 #include "tw/base/mem.h"
+
+#define BITE 16u /* batches of one ring in a turn */
 
 const char *const tw_refusal_names[TW_REFUSE_COUNT] = {"buffer_full", "ring_full", "memory",
                                                        "draining"};
@@ -227,30 +230,54 @@ void tw_core_add(struct tw_core *c, const struct tw_batch_ref *b)
 	tw_shard_add(c->shard, tw_ticket_request(b->ticket), b->idx, b->n, g->number, c->now_ns);
 }
 
-bool tw_core_poll(struct tw_core *c)
+void tw_core_post(struct tw_core *c, uint32_t to)
+{
+	/* Release, and before the wake: whoever is woken, or takes the bit earlier, finds what was
+	 * put. A bit that is taken between the put and here only costs an empty look. */
+	atomic_fetch_or_explicit(&c->s->cores[to]->mail[c->index / 64],
+	                         UINT64_C(1) << (c->index % 64), memory_order_release);
+	c->s->wake(c->s->wake_ctx, to);
+}
+
+/* What the core `from` has put into both of its rings. */
+static bool take_mail(struct tw_core *c, uint32_t from)
 {
 	struct tw_batch_ref *b;
-	bool any = false;
+	uint32_t n = 0;
+
+	tw_core_take_back(c, from);
+	/* A bounded bite of each ring, so that one busy sender does not starve the others. */
+	while (n < BITE && (b = tw_ring_take_spsc(c->in[from])) != NULL) {
+		tw_core_add(c, b);
+		TW_ASSERT(tw_ring_put_spsc(c->s->cores[from]->back[c->index], b));
+		n++;
+	}
+	if (n == BITE) /* perhaps not all of it */
+		atomic_fetch_or_explicit(&c->mail[from / 64], UINT64_C(1) << (from % 64),
+		                         memory_order_relaxed);
+	if (n != 0)
+		tw_core_post(c, from);
+	return n != 0;
+}
+
+bool tw_core_poll(struct tw_core *c)
+{
+	bool any = false, mail = false;
 
 	c->now_ns = tw_now(c->s->clock);
 	tw_core_adopt(c);
-	for (uint32_t i = 0; i < c->s->workers; i++) {
-		bool answered = false;
+	for (uint32_t w = 0; w * 64 < c->s->workers; w++) {
+		uint64_t bits = 0;
 
-		if (i == c->index)
-			continue;
-		tw_core_take_back(c, i);
-		/* A bounded bite of each ring, so that one busy sender does not starve the others.
-		 */
-		for (uint32_t n = 0; n < 16 && (b = tw_ring_take_spsc(c->in[i])) != NULL; n++) {
-			tw_core_add(c, b);
-			TW_ASSERT(tw_ring_put_spsc(c->s->cores[i]->back[c->index], b));
-			answered = any = true;
+		if (atomic_load_explicit(&c->mail[w], memory_order_relaxed) != 0)
+			bits = atomic_exchange_explicit(&c->mail[w], 0, memory_order_acquire);
+		for (; bits != 0; bits &= bits - 1) {
+			mail = true;
+			any = take_mail(c, w * 64 + (uint32_t)__builtin_ctzll(bits)) || any;
 		}
-		if (answered)
-			c->s->wake(c->s->wake_ctx, i);
 	}
-	tw_core_publish(c);
+	if (mail)
+		tw_core_publish(c);
 	return any;
 }
 
@@ -353,6 +380,10 @@ static void dest_books(struct tw_core *c, uint32_t d)
 void tw_core_publish(struct tw_core *c)
 {
 	const uint64_t *w = (const uint64_t *)&c->books;
+	/* Destinations that there are not stay zero. */
+	const size_t words =
+	    (offsetof(struct tw_core_books, dest) + c->s->dest_count * sizeof(c->books.dest[0])) /
+	    sizeof(*w);
 
 	tw_shard_stats_read(c->shard, &c->books.shard);
 	if (c->templates != NULL)
@@ -360,7 +391,7 @@ void tw_core_publish(struct tw_core *c)
 	for (uint32_t d = 0; d < c->s->dest_count; d++)
 		dest_books(c, d);
 	tw_seq_write_begin(&c->seq);
-	for (size_t i = 0; i < TW_BOOK_WORDS; i++)
+	for (size_t i = 0; i < words; i++)
 		tw_counter_set(&c->pub[i], w[i]);
 	for (uint32_t k = 0; k < TW_RULE_IDS_MAX / 64; k++) {
 		while (c->dirty[k] != 0) {

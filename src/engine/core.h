@@ -132,6 +132,9 @@ struct tw_core {
 	struct tw_core_books books; /* working copy, plain */
 	struct tw_rule_row *rows;   /* working copy */
 	uint64_t dirty[TW_RULE_IDS_MAX / 64];
+	/* Which cores have put something into in[] or back[] since they were last looked into: so a
+	 * look costs what lies there, not a cache line of every other core's. Others write. */
+	_Alignas(64) _Atomic uint64_t mail[TW_WORKERS_MAX / 64];
 	/* published; other threads read from here on */
 	_Alignas(64) struct tw_seq seq;
 	tw_counter pub[TW_BOOK_WORDS];

@@ -9,6 +9,7 @@ void tw_core_adopt(struct tw_core *c); /* moves to the newest generation, if the
 struct tw_generation *tw_core_generation(struct tw_core *c, uint32_t number); /* a live one */
 void tw_core_add(struct tw_core *c, const struct tw_batch_ref *b); /* its spans into the shard */
 void tw_core_publish(struct tw_core *c);
+void tw_core_post(struct tw_core *c, uint32_t to); /* after a put into one of `to`'s rings */
 void tw_core_take_back(struct tw_core *c, uint32_t owner); /* answers what came back */
 
 /* submit.c */

@@ -247,7 +247,7 @@ static void commit(struct tw_core *c, struct tw_ticket *t, uint64_t bytes)
 		t->pending++;
 		c->out[o]++;
 		TW_ASSERT(tw_ring_put_spsc(c->s->cores[o]->in[c->index], &t->batch[o]));
-		c->s->wake(c->s->wake_ctx, o);
+		tw_core_post(c, o);
 	}
 	if (t->batch[c->index].n != 0)
 		tw_core_add(c, &t->batch[c->index]);
