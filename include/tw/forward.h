@@ -124,15 +124,20 @@ extern const char
     *const tw_lost_names[TW_LOST_COUNT]; /* "queue_full", "permanent_error", "retry_exhausted",
                                             "rejected", "shutdown" */
 
+#define TW_DELAY_BOUNDS 12u
+extern const uint64_t tw_delay_bound_ns[TW_DELAY_BOUNDS];           /* inclusive, rising */
+extern const char *const tw_delay_bound_names[TW_DELAY_BOUNDS + 1]; /* in seconds; "+Inf" last */
+
 struct tw_exporter_stats { /* one writer; spans unless said; taken = forwarded + sum(lost) + queued
 	                    */
 	tw_counter taken, forwarded, lost[TW_LOST_COUNT], queued;
 	tw_counter queued_bytes;
-	tw_counter batches_sent;                  /* batches that ended as taken by the backend */
-	tw_counter retries;                       /* sends of a batch that had failed before */
-	tw_counter sends_failed;                  /* sends that ended otherwise, retryable or not */
-	tw_counter answers_unreadable;            /* successes with an answer that makes no sense */
-	tw_counter deliver_ns_sum, deliver_count; /* batch opened → acknowledged */
+	tw_counter batches_sent;       /* batches that ended as taken by the backend */
+	tw_counter retries;            /* sends of a batch that had failed before */
+	tw_counter sends_failed;       /* sends that ended otherwise, retryable or not */
+	tw_counter answers_unreadable; /* successes with an answer that makes no sense */
+	/* traces that were taken and acknowledged, by the time between: a histogram */
+	tw_counter delay[TW_DELAY_BOUNDS + 1], delay_ns_sum;
 };
 enum tw_offer { TW_OFFER_TAKEN, TW_OFFER_FULL };
 

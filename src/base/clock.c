@@ -22,6 +22,11 @@ static uint64_t real_wall_ns(void *ctx)
 	return clock_read_ns(CLOCK_REALTIME);
 }
 
+uint64_t tw_cpu_ns(void)
+{
+	return clock_read_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
 const struct tw_clock tw_clock_real = {real_mono_ns, real_wall_ns, NULL};
 
 static uint64_t virtual_mono_ns(void *ctx)

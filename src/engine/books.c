@@ -276,6 +276,7 @@ void tw_engine_collect(void *engine, struct tw_expo *x)
 	templates(x, &t.b.templates);
 	dests(e, x, &t);
 	sockets(e, x, &t);
+	tw_engine_collect_timings(e, x);
 	one(x, "traceweir_workers", TW_TYPE_GAUGE, "Worker threads.", e->shared.workers);
 	tw_expo_family(x, "traceweir_reloads", TW_TYPE_COUNTER, "Reloads of the rule file.");
 	labelled(x, "traceweir_reloads", "_total", "outcome", "ok", atomic_load(&e->reloads_ok));

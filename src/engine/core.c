@@ -373,8 +373,6 @@ static void dest_books(struct tw_core *c, uint32_t d)
 	b->batches = tw_counter_get(&x->batches_sent);
 	b->retries = tw_counter_get(&x->retries);
 	b->failed = tw_counter_get(&x->sends_failed);
-	b->deliver_ns = tw_counter_get(&x->deliver_ns_sum);
-	b->delivered = tw_counter_get(&x->deliver_count);
 }
 
 void tw_core_publish(struct tw_core *c)

@@ -48,7 +48,7 @@ struct tw_dest_books {
 	uint64_t kept;    /* spans that are this destination's */
 	uint64_t pending; /* of them, still in the log only */
 	uint64_t taken, forwarded, queued, lost[TW_LOST_COUNT];
-	uint64_t queued_bytes, batches, retries, failed, deliver_ns, delivered;
+	uint64_t queued_bytes, batches, retries, failed;
 };
 
 /* One worker's books: 64-bit words only, published as one state. Spans unless said. */

@@ -43,7 +43,8 @@ int tw_engine_rules_read(const struct tw_engine *e, struct tw_buf *out, struct t
 const char *tw_engine_rules_name(const struct tw_engine *e);
 /* books.c */
 void tw_engine_collect(void *engine, struct tw_expo *e); /* a tw_collect_fn [admin thread] */
-void tw_engine_status(void *engine, struct tw_buf *out); /* [admin thread] */
-enum tw_readiness tw_engine_readiness(void *engine);     /* [any] */
+void tw_engine_collect_timings(struct tw_engine *e, struct tw_expo *x); /* timings.c */
+void tw_engine_status(void *engine, struct tw_buf *out);                /* [admin thread] */
+enum tw_readiness tw_engine_readiness(void *engine);                    /* [any] */
 
 #endif

@@ -52,6 +52,7 @@ static void on_prepare(uv_prepare_t *h)
 	struct tw_worker *w = h->data;
 	uint64_t now = tw_now(w->shared->clock), next = tw_core_next_ns(w->core);
 
+	tw_turns_end(&w->turns, now, uv_metrics_idle_time(&w->loop), tw_cpu_ns());
 	next = next > now + TICK_MOST_NS ? now + TICK_MOST_NS : next;
 	next = next < now + TICK_NS ? now + TICK_NS : next;
 	if (next >= w->timer_at_ns)
@@ -185,6 +186,9 @@ static int create_loop(struct tw_worker *w)
 	if (uv_loop_init(&w->loop) != 0)
 		return TW_EIO;
 	w->loop.data = w;
+	/* How long it slept; without it a turn's length is not known. */
+	if (uv_loop_configure(&w->loop, UV_METRICS_IDLE_TIME) != 0)
+		return TW_EIO;
 	if (uv_async_init(&w->loop, &w->async, on_async) != 0)
 		return TW_EIO;
 	uv_timer_init(&w->loop, &w->timer);

@@ -14,6 +14,7 @@
 #include <uv.h>
 
 #include "core.h"
+#include "turns.h"
 #include "tw/receive.h"
 
 enum tw_worker_state {
@@ -42,7 +43,8 @@ struct tw_worker {
 	uint32_t transports_made, transports_taken; /* the first `taken` are the core's */
 	pthread_t thread;
 	bool started, killed, stopping, handles_closed;
-	uint64_t timer_at_ns;     /* when the timer fires; TW_NEVER: it is off */
+	uint64_t timer_at_ns; /* when the timer fires; TW_NEVER: it is off */
+	struct tw_turns turns;
 	uint64_t undelivered;     /* spans, at the end */
 	_Atomic uint32_t asked;   /* enum tw_worker_state that the main thread wants */
 	_Atomic uint32_t reached; /* the one that is complete */

@@ -3,7 +3,7 @@
 #ifndef TW_FORWARD_BATCH_H
 #define TW_FORWARD_BATCH_H
 
-#include "tw/forward.h"
+#include "delay.h"
 
 enum tw_batch_state {
 	TW_BATCH_OPEN,
@@ -21,6 +21,7 @@ struct tw_out_batch {
 	enum tw_coding coding;
 	bool coded; /* compressed, or found not to need it */
 	uint64_t spans;
+	struct tw_delay delay; /* of the traces that are whole with this batch */
 	uint64_t opened_ns, closed_ns;
 	uint64_t first_sent_ns;       /* valid when tries > 0 */
 	uint64_t due_ns;              /* BACKING_OFF: not before */

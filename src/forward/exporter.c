@@ -49,8 +49,7 @@ static void end_sent(struct tw_exporter *x, struct tw_out_batch *b, uint64_t now
 	tw_counter_add(&x->stats.forwarded, b->spans - rejected);
 	tw_counter_add(&x->stats.lost[TW_LOST_REJECTED], rejected);
 	tw_counter_add(&x->stats.batches_sent, 1);
-	tw_counter_add(&x->stats.deliver_ns_sum, now_ns > b->opened_ns ? now_ns - b->opened_ns : 0);
-	tw_counter_add(&x->stats.deliver_count, 1);
+	tw_delay_settle(&b->delay, &x->stats, now_ns);
 	end(x, b);
 }
 

@@ -20,6 +20,11 @@ static enum tw_offer refuse(struct tw_exporter *x, uint64_t bytes)
 	return TW_OFFER_FULL;
 }
 
+static void note_trace(const struct tw_exporter *x, struct tw_out_batch *b, uint64_t now_ns)
+{
+	tw_delay_note(&b->delay, now_ns, x->batch_age_ns / TW_DELAY_MARKS);
+}
+
 static void took(struct tw_exporter *x, uint64_t spans)
 {
 	tw_counter_add(&x->stats.taken, spans);
@@ -85,6 +90,8 @@ static int take_large(struct tw_exporter *x, struct tw_emit_span *spans, size_t 
 		rc = TW_EFULL;
 	while ((b = tw_batch_list_take(&pieces)) != NULL) {
 		if (rc == 0) {
+			if (!pieces.first)
+				note_trace(x, b, now_ns);
 			tw_exporter_hold(x, (int64_t)b->request.n);
 			tw_exporter_enqueue(x, b, now_ns);
 		} else {
@@ -111,6 +118,7 @@ static int take_small(struct tw_exporter *x, struct tw_emit_span *spans, size_t 
 		return rc;
 	}
 	x->open = b;
+	note_trace(x, b, now_ns);
 	tw_exporter_hold(x, (int64_t)(b->request.n - before));
 	if (b->request.n >= x->batch_bytes)
 		tw_exporter_close_open(x, now_ns);

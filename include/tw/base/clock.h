@@ -29,6 +29,8 @@ struct tw_clock_virtual {
 struct tw_clock tw_clock_virtual(struct tw_clock_virtual *v);
 void tw_clock_advance(struct tw_clock_virtual *v, uint64_t ns); /* moves both */
 
+uint64_t tw_cpu_ns(void); /* CPU time of the calling thread, for statistics of itself */
+
 static inline uint64_t tw_now(const struct tw_clock *c)
 {
 	return c->mono_ns(c->ctx);
