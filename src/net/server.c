@@ -8,9 +8,18 @@
 
 #define SWEEP_MS 1000
 
+/* The turn is over. */
 static void on_prepare(uv_prepare_t *h)
 {
-	tw_conn_flush_all(h->data);
+	struct tw_server *s = h->data;
+
+	tw_conn_flush_all(s);
+	if (!s->turn_short) {
+		s->round++;
+		s->round_short = false;
+	}
+	s->turn_short = false;
+	s->turn_ns = 0;
 }
 
 static void on_check(uv_check_t *h)

@@ -26,6 +26,7 @@ struct tw_conn *tw_conn_create(struct tw_server *s, uint32_t port_tag, bool sock
 	c->port_tag = port_tag;
 	c->socket = socket;
 	c->opened_ns = c->active_ns = s->now_ns;
+	c->round = s->round - 1;
 	tw_buf_init(&c->out, 0);
 	tw_buf_init(&c->sending, 0);
 	tw_buf_init(&c->held, 0);
@@ -223,12 +224,38 @@ void tw_conn_eof(struct tw_conn *c)
 
 /* ---- the socket: in ---- */
 
+/* Whether a connection may be read (again) in this turn. libuv reads a socket up to 32 times, and
+ * as many sockets as are readable, before it looks at timers and other workers again: megabytes,
+ * and the work that they make. */
+static bool may_read(struct tw_conn *c)
+{
+	struct tw_server *s = c->server;
+	uint64_t now = tw_now(s->o.clock);
+	bool over;
+
+	if (s->turn_ns == 0)
+		s->turn_ns = now;
+	over = now - s->turn_ns > TW_NET_TURN_NS;
+	if (c->round == s->round)
+		return !over && !s->round_short;
+	if (over) {
+		s->round_short = s->turn_short = true;
+		return false;
+	}
+	c->round = s->round;
+	return true;
+}
+
 static void on_alloc(uv_handle_t *h, size_t want, uv_buf_t *buf)
 {
 	struct tw_conn *c = h->data;
 
 	(void)want;
-	*buf = uv_buf_init((char *)c->server->read_buf, TW_NET_READ_BYTES);
+	/* Without a buffer libuv lets the socket be until the next turn, and says so: ENOBUFS. */
+	if (!may_read(c))
+		*buf = uv_buf_init(NULL, 0);
+	else
+		*buf = uv_buf_init((char *)c->server->read_buf, TW_NET_READ_BYTES);
 }
 
 static void stop_reading(struct tw_conn *c)
@@ -255,7 +282,7 @@ static void on_read(uv_stream_t *h, ssize_t n, const uv_buf_t *buf)
 	struct tw_conn *c = h->data;
 	struct tw_server *s = c->server;
 
-	if (n == 0 || c->closing)
+	if (n == 0 || n == UV_ENOBUFS || c->closing)
 		return;
 	s->now_ns = tw_now(s->o.clock);
 	if (n > 0) {

@@ -24,6 +24,8 @@
 /* One read buffer for all connections of a server. */
 #define TW_NET_READ_BYTES ((size_t)256 << 10)
 /* Output past this waits in the protocol. */
+/* Reading takes up to so long a turn, and the last read's work */
+#define TW_NET_TURN_NS  (TW_NS_PER_MS / 2)
 #define TW_NET_OUT_HIGH ((size_t)64 << 10)
 /* Of a declared length, reserved before bytes arrive. */
 #define TW_NET_BODY_CLAIM_MAX ((size_t)1 << 20)
@@ -100,6 +102,7 @@ struct tw_conn {
 	bool closing;    /* to be ended by the next flush */
 	bool finished;   /* ended: uv_close was called */
 	bool eof;        /* the peer has shut its side */
+	uint32_t round;  /* of reading, in which it was read last */
 	uint64_t opened_ns;
 	uint64_t active_ns; /* last request begun or ended */
 	uint64_t linger_ns, write_ns;
@@ -126,6 +129,12 @@ struct tw_server {
 	uint64_t date_s;       /* the second that `date` was written for */
 	char date[40];
 	bool draining, killed, destroyed;
+	/* A turn of the loop reads for a bounded time. What that leaves unread is read in the next
+	 * turns, before anything else is read twice: that is a round. */
+	uint64_t turn_ns; /* when the first was read in this turn; 0: none */
+	uint32_t round;
+	bool round_short; /* some wait for the next turn of this round */
+	bool turn_short;  /* in this turn, too */
 	uint8_t *read_buf;
 	struct tw_inflater inflater;
 	struct tw_server_stats stats;
