@@ -39,7 +39,8 @@ void tw_pool_destroy(struct tw_pool **p); /* after its shards [boot] */
  * make; the request is to be refused retryably. Lock-free. [any] */
 bool tw_pool_admit(struct tw_pool *p, uint64_t bytes, uint32_t spans);
 void tw_pool_unadmit(struct tw_pool *p, uint64_t bytes, uint32_t spans);
-/* Less than a sixteenth of the room is left, so that the next large request may be refused. [any] */
+/* Less than a sixteenth of the room is left, so that the next large request may be refused. [any]
+ */
 bool tw_pool_full(const struct tw_pool *p);
 
 struct tw_shard_ops {
@@ -107,9 +108,10 @@ const struct tw_trace_view *tw_kept_view(const struct tw_kept *k);
 const struct tw_verdict *tw_kept_verdict(const struct tw_kept *k);
 uint32_t tw_kept_span_count(const struct tw_kept *k);
 uint64_t tw_kept_bytes(const struct tw_kept *k);
-/* Copies span descriptions in order of arrival into out (room for tw_kept_span_count). Pointers
- * hold until the next call on the shard. false: no memory for spans that are stored packed. */
-bool tw_kept_spans(const struct tw_kept *k, struct tw_kept_span *out);
+/* Copies the descriptions of spans at … at + n − 1, in order of arrival, into out. Pointers hold
+ * until the next call on the shard. A span after them costs a look, too: they are a list, the
+ * newest first. false: no memory for spans that are stored packed. */
+bool tw_kept_spans(const struct tw_kept *k, uint32_t at, uint32_t n, struct tw_kept_span *out);
 /* Destination d is done with it (took the bytes, or lost them). At the last one the trace is GONE.
  */
 void tw_kept_release(struct tw_kept *k, uint32_t destination);

@@ -156,11 +156,13 @@ struct tw_exporter_config {
 };
 struct tw_exporter *tw_exporter_create(
     const struct tw_exporter_config *c); /* NULL: no memory; the transport stays the caller's */
-/* Copies one kept trace's spans into the open batch, or, where they are more than a batch, into
- * several of their own. spans is reordered. FULL (no room, or no memory) changes nothing. Never
- * sends: tick does. A trace larger than the queue is taken by an empty one. [owner] */
+/* Copies one kept trace's spans, or a part of them, into the open batch, or, where they are more
+ * than a batch, into several of their own. spans is reordered. decided_ns: since when the trace is
+ * on its way. FULL (no room, or no memory) changes nothing. Never sends: tick does. A trace larger
+ * than the queue is taken by an empty one. [owner] */
 enum tw_offer tw_exporter_offer(struct tw_exporter *x, struct tw_emit_span *spans, size_t count,
-                                const struct tw_emit_patch *patch, uint64_t now_ns);
+                                const struct tw_emit_patch *patch, uint64_t decided_ns,
+                                uint64_t now_ns);
 /* Counts spans as lost without taking them (when_full: drop). They count as taken, too. [owner] */
 void tw_exporter_lose(struct tw_exporter *x, uint64_t spans, enum tw_lost why);
 void tw_exporter_tick(struct tw_exporter *x,

@@ -6,8 +6,8 @@
 
 #define GROUP            64u
 #define RETRY_MS         100u /* a decision that found no memory for a kept trace */
-#define REMATCH_PER_TICK 256u
-#define REFILE_PER_TICK  1024u
+#define REMATCH_PER_TICK 16u  /* a tick is a step of a turn's deciding */
+#define REFILE_PER_TICK  256u
 
 /* ---- deadlines ---- */
 

@@ -1,5 +1,6 @@
 #include "pack.h"
 #include "shard.h"
+#include "tw/base/error.h"
 #include "tw/base/mem.h"
 
 #define FIELD_TRACE_STATE 3u /* opentelemetry.proto.trace.v1.Span */
@@ -156,17 +157,38 @@ static void describe(const struct tw_log *l, struct tw_id128 id, uint64_t link, 
 	find_tracestate(out);
 }
 
-bool tw_kept_spans(const struct tw_kept *k, struct tw_kept_span *out)
+/* What the packed ones of a part of the trace take as they came. */
+static uint64_t part_bytes(const struct tw_shard *s, const struct tw_kept *k, uint32_t at,
+                           uint32_t n)
+{
+	uint64_t link = tw_record_at(&s->records, k->record)->head, bytes = 0;
+
+	for (uint32_t i = k->view.span_count; i-- > at;) {
+		const struct tw_entry *e = tw_entry_at(&s->log, link);
+
+		if (i < at + n && e->word & TW_BLOCK_PACKED)
+			bytes += tw_unpacked_size(s->log.pool->slots[tw_link_slot(link)].mem,
+			                          (const struct tw_packed *)e);
+		link = e->word & TW_LINK_MASK;
+	}
+	return bytes;
+}
+
+bool tw_kept_spans(const struct tw_kept *k, uint32_t at, uint32_t n, struct tw_kept_span *out)
 {
 	struct tw_shard *s = k->shard;
 	uint64_t link = tw_record_at(&s->records, k->record)->head;
-	uint8_t *scratch = tw_shard_scratch(s, k->view.bytes);
+	uint8_t *scratch;
 
+	TW_ASSERT(at + n <= k->view.span_count);
+	scratch =
+	    tw_shard_scratch(s, n == k->view.span_count ? k->view.bytes : part_bytes(s, k, at, n));
 	if (!scratch)
 		return false;
 	/* The chain is newest first. */
-	for (uint32_t i = k->view.span_count; i-- > 0;) {
-		describe(&s->log, k->view.id, link, &scratch, &out[i]);
+	for (uint32_t i = k->view.span_count; i-- > at;) {
+		if (i < at + n)
+			describe(&s->log, k->view.id, link, &scratch, &out[i - at]);
 		link = tw_entry_at(&s->log, link)->word & TW_LINK_MASK;
 	}
 	return true;

@@ -445,6 +445,54 @@ static uint8_t *unpack_field(const uint8_t *segment, const struct tw_unpacked *u
 	return p + payload.n;
 }
 
+/* Of the attribute, its tag and length among it; value_n: of the value's message. */
+static uint32_t attribute_size(const struct tw_part *part, uint32_t value_n)
+{
+	uint32_t n = part->n + varint_size(value_n) + value_n;
+
+	return 1 + varint_size(n) + n;
+}
+
+static uint32_t value_size(const uint8_t *segment, const struct tw_part *part, const uint8_t **from)
+{
+	struct tw_slice text;
+	enum text_form form;
+	uint32_t n;
+
+	switch (part->kind) {
+	case TW_PART_INT:
+		n = varint_bytes(*from);
+		*from += n;
+		return attribute_size(part, 1 + n);
+	case TW_PART_RAW:
+		*from += part->n;
+		return part->n;
+	default:
+		*from = get_text(segment, *from, &text, &form);
+		n = (uint32_t)text.n * (form == TEXT_HEX ? 2 : 1);
+		return part->kind == TW_PART_TEXT ? attribute_size(part, 1 + varint_size(n) + n)
+		                                  : part->n + varint_size(n) + n;
+	}
+}
+
+uint32_t tw_unpacked_size(const uint8_t *segment, const struct tw_packed *e)
+{
+	struct tw_unpacked u;
+	const uint8_t *from;
+	uint32_t n;
+
+	tw_unpack_head(segment, e, &u);
+	from = u.values;
+	n = 18 + 10 + (u.layout->has_parent ? 10u : 0u) + 2u + u.layout->name_n +
+	    (u.layout->kind != TW_KIND_ABSENT ? 2u : 0u) + 18;
+	for (uint32_t i = 0; i < u.layout->part_count; i++) {
+		const struct tw_part *part = &u.layout->part[i];
+
+		n += part->kind == TW_PART_BYTES ? part->n : value_size(segment, part, &from);
+	}
+	return n;
+}
+
 uint32_t tw_unpack(const uint8_t *segment, const struct tw_packed *e, struct tw_id128 trace_id,
                    uint8_t *out)
 {

@@ -97,11 +97,18 @@ struct tw_core_shared { /* what all cores share; outlives them */
 	void *wake_ctx;
 };
 
+struct tw_core_waiting {
+	struct tw_kept *kept;
+	uint64_t decided_ns;
+};
+
 struct tw_core_dest {
 	struct tw_exporter *exporter;
-	struct tw_kept *
+	struct tw_core_waiting
 	    *fifo; /* kept traces that wait in the log, oldest at head; power-of-two ring */
 	uint32_t head, count, cap;
+	uint32_t head_done;     /* spans of the first that the exporter has already */
+	bool full;              /* it took no more when it was last asked */
 	bool refuse;            /* when_full */
 	uint64_t kept, pending; /* spans */
 };
@@ -113,8 +120,15 @@ struct tw_core {
 	struct tw_red_worker *red;
 	struct tw_templates *templates;
 	struct tw_memo *memo;
+	uint32_t memo_generation;    /* of the rules whose masks are in it */
 	struct tw_ring **in, **back; /* [from] */
 	uint32_t *out;               /* [owner]: batches that are not back yet */
+	struct tw_core_taken {       /* [from]: a batch of which a part is in the shard */
+		struct tw_batch_ref *batch;
+		uint32_t done;
+	} * taken;
+	struct tw_ticket *work, **work_end; /* large requests, committed in steps */
+	uint32_t feed_left; /* spans that may yet be copied for destinations in this turn */
 	struct tw_ticket *free_tickets;
 	uint32_t free_count;
 	struct tw_generation *gen;             /* adopted */
@@ -150,10 +164,14 @@ void tw_core_destroy(struct tw_core **c); /* exporters must be stopped; transpor
 
 /* A request: scan, match, admit, count, route. The body is taken. done as in struct tw_sink. */
 void tw_core_submit(struct tw_core *c, struct tw_body *body, tw_sink_done done, void *ctx);
-/* Takes what lies in the rings; true: something did. */
+/* Takes a bite of what lies in the rings and a step of a large request; true: there was something.
+ */
 bool tw_core_poll(struct tw_core *c);
-/* Decides what is due, feeds and ticks the exporters. true: more is due at once. */
+/* Decides what is due, feeds and ticks the exporters, a bounded piece of each. true: more is due at
+ * once. */
 bool tw_core_tick(struct tw_core *c);
+/* Work is left that waits for neither time nor anybody else: poll and tick in the next turn. */
+bool tw_core_busy(const struct tw_core *c);
 uint64_t tw_core_next_ns(const struct tw_core *c); /* when a tick is needed */
 /* Drain, after every core's tickets are at zero: decides a quantum; true: more to decide. */
 bool tw_core_drain(struct tw_core *c);

@@ -7,7 +7,8 @@
 /* core.c */
 void tw_core_adopt(struct tw_core *c); /* moves to the newest generation, if there is one */
 struct tw_generation *tw_core_generation(struct tw_core *c, uint32_t number); /* a live one */
-void tw_core_add(struct tw_core *c, const struct tw_batch_ref *b); /* its spans into the shard */
+/* `n` of its spans, from at on, into the shard. */
+void tw_core_add(struct tw_core *c, const struct tw_batch_ref *b, uint32_t at, uint32_t n);
 void tw_core_publish(struct tw_core *c);
 void tw_core_post(struct tw_core *c, uint32_t to); /* after a put into one of `to`'s rings */
 void tw_core_take_back(struct tw_core *c, uint32_t owner); /* answers what came back */
@@ -17,10 +18,13 @@ const struct tw_request *tw_ticket_request(const struct tw_ticket *t);
 const struct tw_generation *tw_ticket_generation(const struct tw_ticket *t);
 void tw_core_batch_done(struct tw_core *c, struct tw_batch_ref *b); /* came back: answers at zero */
 void tw_core_tickets_free(struct tw_core *c);
+bool tw_core_work(struct tw_core *c); /* a step of a large request; false: there is none */
 
 /* decide.c */
 extern const struct tw_shard_ops tw_core_shard_ops;
-void tw_core_feed(struct tw_core *c); /* waiting kept traces → exporters that have room */
+void tw_core_feed(struct tw_core *c);      /* waiting kept traces → exporters that have room */
+void tw_core_feed_anew(struct tw_core *c); /* a new turn: as much again may be copied */
+bool tw_core_feed_cut(const struct tw_core *c); /* there is room; only the turn was too short */
 void tw_core_dest_room(void *core);
 /* Scans one span into *out and matches it with g. 0 or a tw_err. */
 int tw_core_match_one(struct tw_core *c, struct tw_generation *g, struct tw_request *out,

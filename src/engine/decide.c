@@ -6,6 +6,13 @@
 
 #include "tw/base/mem.h"
 
+/* What is copied for destinations in a turn, and of one trace at a time: some 0.3 µs a span. */
+#define FEED_SPANS 4096u
+#define PART_SPANS 2048u
+#define PART_BYTES                                                                                 \
+	(UINT64_C(384) << 10) /* with its framing within a batch of the usual 512 KiB              \
+	                       */
+
 /* ---- matching again ---- */
 
 int tw_core_match_one(struct tw_core *c, struct tw_generation *g, struct tw_request *out,
@@ -122,10 +129,21 @@ static bool make_room(struct tw_core *c, uint32_t n)
 	return true;
 }
 
-static bool offer(struct tw_core *c, uint32_t d, struct tw_kept *k)
+/* A kept trace is copied for a destination whole, or in parts of about a batch: so many spans. */
+static uint32_t part_spans(const struct tw_kept *k)
 {
-	const struct tw_verdict *v = tw_kept_verdict(k);
-	uint32_t n = tw_kept_span_count(k);
+	uint64_t bytes = tw_kept_bytes(k), n = tw_kept_span_count(k);
+	uint64_t by_bytes = bytes != 0 ? n * PART_BYTES / bytes + 1 : n;
+
+	n = n < PART_SPANS ? n : PART_SPANS;
+	return (uint32_t)(n < by_bytes ? n : by_bytes);
+}
+
+/* Spans at … at + n − 1 of a kept trace. */
+static bool offer(struct tw_core *c, uint32_t d, const struct tw_core_waiting *w, uint32_t at,
+                  uint32_t n)
+{
+	const struct tw_verdict *v = tw_kept_verdict(w->kept);
 	struct tw_emit_patch patch = {
 	    .rule = tw_slice_str(tw_rulebook_name(c->s->book, v->rule)),
 	    .reason = tw_slice_str(tw_reason_names[v->reason]),
@@ -134,7 +152,7 @@ static bool offer(struct tw_core *c, uint32_t d, struct tw_kept *k)
 
 	if (!make_room(c, n))
 		return false;
-	if (!tw_kept_spans(k, c->kept_spans))
+	if (!tw_kept_spans(w->kept, at, n, c->kept_spans))
 		return false;
 	for (uint32_t i = 0; i < n; i++) {
 		const struct tw_kept_span *s = &c->kept_spans[i];
@@ -148,15 +166,15 @@ static bool offer(struct tw_core *c, uint32_t d, struct tw_kept *k)
 		    .tracestate = tw_slice(s->bytes.p + s->tracestate_off, s->tracestate_n),
 		};
 	}
-	return tw_exporter_offer(c->dest[d].exporter, c->emit_spans, n, &patch, c->now_ns) ==
-	       TW_OFFER_TAKEN;
+	return tw_exporter_offer(c->dest[d].exporter, c->emit_spans, n, &patch, w->decided_ns,
+	                         c->now_ns) == TW_OFFER_TAKEN;
 }
 
-static bool fifo_put(struct tw_core_dest *d, struct tw_kept *k)
+static bool fifo_put(struct tw_core_dest *d, struct tw_core_waiting w)
 {
 	if (d->count == d->cap) {
 		uint32_t cap = d->cap != 0 ? d->cap * 2 : 256;
-		struct tw_kept **p = tw_alloc(cap * sizeof(struct tw_kept *));
+		struct tw_core_waiting *p = tw_alloc(cap * sizeof(*p));
 
 		if (p == NULL)
 			return false;
@@ -167,25 +185,49 @@ static bool fifo_put(struct tw_core_dest *d, struct tw_kept *k)
 		d->head = 0;
 		d->cap = cap;
 	}
-	d->fifo[(d->head + d->count++) & (d->cap - 1)] = k;
+	d->fifo[(d->head + d->count++) & (d->cap - 1)] = w;
 	return true;
 }
 
-/* To one destination: taken at once, or waits in the log, or is lost as when_full says. */
+/* The first that waits is the destination's, or lost; it goes. */
+static void fifo_end(struct tw_core_dest *d, uint32_t i)
+{
+	struct tw_kept *k = d->fifo[d->head].kept;
+
+	d->head = (d->head + 1) & (d->cap - 1);
+	d->count--;
+	d->head_done = 0;
+	tw_kept_release(k, i);
+}
+
+static void spend(struct tw_core *c, uint32_t spans)
+{
+	c->feed_left = c->feed_left > spans ? c->feed_left - spans : 0;
+}
+
+/* To one destination: taken at once, or waits in the log, or is lost as when_full says. What is
+ * larger than a part waits, too, and so does what is beyond this turn's measure. */
 static void deliver(struct tw_core *c, uint32_t i, struct tw_kept *k)
 {
+	struct tw_core_waiting w = {k, c->now_ns};
 	struct tw_core_dest *d = &c->dest[i];
 	uint32_t spans = tw_kept_span_count(k);
+	bool at_once = d->count == 0 && c->feed_left != 0 && part_spans(k) == spans;
+	bool waits = false;
 
 	d->kept += spans;
-	if (d->count != 0 || !offer(c, i, k)) {
-		if (d->refuse && fifo_put(d, k)) {
-			d->pending += spans;
-			return;
-		}
-		tw_exporter_lose(d->exporter, spans, TW_LOST_QUEUE_FULL);
+	if (at_once && offer(c, i, &w, 0, spans)) {
+		spend(c, spans);
+	} else {
+		d->full = at_once || (d->full && d->count != 0);
+		waits = (d->refuse || !at_once) && fifo_put(d, w);
+		if (!waits)
+			tw_exporter_lose(d->exporter, spans, TW_LOST_QUEUE_FULL);
 	}
-	tw_kept_release(k, i);
+	if (waits)
+		d->pending += spans;
+	else
+		tw_kept_release(k, i);
 }
 
 static void on_keep(void *ctx, struct tw_kept *k, const struct tw_trace_view *t,
@@ -200,20 +242,49 @@ static void on_keep(void *ctx, struct tw_kept *k, const struct tw_trace_view *t,
 			deliver(c, i, k);
 }
 
+/* A part of the first that waits; false: no room. One that is begun is not given up where the
+ * queue is full, unless when_full says so: then its rest is lost. */
+static bool feed_part(struct tw_core *c, uint32_t i)
+{
+	struct tw_core_dest *d = &c->dest[i];
+	const struct tw_core_waiting *w = &d->fifo[d->head];
+	uint32_t left = tw_kept_span_count(w->kept) - d->head_done, n = part_spans(w->kept);
+
+	n = n < left ? n : left;
+	if (!offer(c, i, w, d->head_done, n)) {
+		if (d->refuse)
+			return false;
+		n = left;
+		tw_exporter_lose(d->exporter, n, TW_LOST_QUEUE_FULL);
+	}
+	spend(c, n);
+	d->pending -= n;
+	d->head_done += n;
+	if (n == left)
+		fifo_end(d, i);
+	return true;
+}
+
 static void feed(struct tw_core *c, uint32_t i)
 {
 	struct tw_core_dest *d = &c->dest[i];
 
-	while (d->count != 0) {
-		struct tw_kept *k = d->fifo[d->head];
+	d->full = false;
+	while (d->count != 0 && c->feed_left != 0 && !d->full)
+		d->full = !feed_part(c, i);
+}
 
-		if (!offer(c, i, k))
-			return;
-		d->head = (d->head + 1) & (d->cap - 1);
-		d->count--;
-		d->pending -= tw_kept_span_count(k);
-		tw_kept_release(k, i);
-	}
+void tw_core_feed_anew(struct tw_core *c)
+{
+	c->feed_left = FEED_SPANS;
+}
+
+bool tw_core_feed_cut(const struct tw_core *c)
+{
+	for (uint32_t i = 0; i < c->s->dest_count; i++)
+		if (c->dest[i].count != 0 && !c->dest[i].full)
+			return true;
+	return false;
 }
 
 void tw_core_feed(struct tw_core *c)
@@ -230,14 +301,11 @@ void tw_core_dest_room(void *core)
 static void stop_dest(struct tw_core_dest *d, uint32_t i)
 {
 	while (d->count != 0) {
-		struct tw_kept *k = d->fifo[d->head];
-		uint32_t spans = tw_kept_span_count(k);
+		uint32_t spans = tw_kept_span_count(d->fifo[d->head].kept) - d->head_done;
 
-		d->head = (d->head + 1) & (d->cap - 1);
-		d->count--;
 		d->pending -= spans;
 		tw_exporter_lose(d->exporter, spans, TW_LOST_SHUTDOWN);
-		tw_kept_release(k, i);
+		fifo_end(d, i);
 	}
 	tw_exporter_stop(d->exporter);
 }

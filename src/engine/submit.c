@@ -7,6 +7,8 @@
 #include "tw/base/mem.h"
 
 #define FREE_TICKETS_MAX 8u
+#define AT_ONCE_SPANS    2048u /* a request of up to so many is committed at once, … */
+#define STEP_SPANS       1024u /* … another in steps of a turn each */
 #define RETRY_MS         1000u
 
 struct tw_ticket {
@@ -17,6 +19,8 @@ struct tw_ticket {
 	uint32_t *idx; /* span indices, grouped by owner */
 	uint32_t idx_cap;
 	uint32_t pending;     /* owners that have not given their batch back */
+	uint32_t counted;     /* spans that are in the series */
+	uint32_t added;       /* of the own batch: spans that are in the shard */
 	uint64_t views_bytes; /* reserved in s->views */
 	tw_sink_done done;
 	void *ctx;
@@ -226,6 +230,68 @@ static const char *refusal_text(enum tw_refusal why)
 
 /* ---- commit ---- */
 
+/* After the last span was counted: its series is what an owner takes it with. */
+static void hand_out(struct tw_core *c, struct tw_ticket *t)
+{
+	for (uint32_t o = 0; o < c->s->workers; o++) {
+		if (o == c->index || t->batch[o].n == 0)
+			continue;
+		t->pending++;
+		TW_ASSERT(tw_ring_put_spsc(c->s->cores[o]->in[c->index], &t->batch[o]));
+		tw_core_post(c, o);
+	}
+}
+
+static void count_step(struct tw_core *c, struct tw_ticket *t)
+{
+	struct tw_request part = t->req;
+	uint32_t left = t->req.span_count - t->counted;
+
+	part.spans += t->counted;
+	part.span_count = left < STEP_SPANS ? left : STEP_SPANS;
+	tw_red_count(c->red, &part, t->gen->slot);
+	t->counted += part.span_count;
+	if (t->counted < t->req.span_count)
+		return;
+	if (t->gen->number == c->memo_generation)
+		tw_memo_store(c->memo, &t->req);
+	hand_out(c, t);
+}
+
+/* One step of a commit; true: it was the last, and the ticket may be gone. */
+static bool commit_step(struct tw_core *c, struct tw_ticket *t)
+{
+	struct tw_batch_ref *own = &t->batch[c->index];
+	uint32_t left = own->n - t->added, n = left < STEP_SPANS ? left : STEP_SPANS;
+
+	if (t->counted < t->req.span_count) {
+		count_step(c, t);
+		return false;
+	}
+	if (n != 0)
+		tw_core_add(c, own, t->added, n);
+	t->added += n;
+	if (t->added < own->n)
+		return false;
+	tw_core_batch_done(c, own);
+	return true;
+}
+
+bool tw_core_work(struct tw_core *c)
+{
+	struct tw_ticket *t = c->work, *next;
+
+	if (t == NULL)
+		return false;
+	next = t->next;
+	if (commit_step(c, t)) {
+		c->work = next;
+		if (next == NULL)
+			c->work_end = &c->work;
+	}
+	return true;
+}
+
 static void commit(struct tw_core *c, struct tw_ticket *t, uint64_t bytes)
 {
 	uint32_t n = t->req.span_count;
@@ -233,25 +299,25 @@ static void commit(struct tw_core *c, struct tw_ticket *t, uint64_t bytes)
 	c->books.accepted += n;
 	c->books.handed += n;
 	c->books.received_bytes += bytes;
-	tw_red_count(c->red, &t->req, t->gen->slot);
-	tw_memo_store(c->memo, &t->req);
-	t->pending = 1; /* this function's own, so that it cannot reach zero early */
+	t->pending = 1; /* the own batch's, so that it cannot reach zero early */
+	t->counted = t->added = 0;
+	/* The rings' places are taken now: a large request is handed out after smaller ones that
+	 * came later. */
+	for (uint32_t o = 0; o < c->s->workers; o++)
+		c->out[o] += o != c->index && t->batch[o].n != 0;
 	c->books.tickets++;
 	count_generation(c, t->gen, 1);
 	/* Before the first put: whoever sees that an owner took a batch, sees that it was handed,
 	 * too. */
 	tw_core_publish(c);
-	for (uint32_t o = 0; o < c->s->workers; o++) {
-		if (o == c->index || t->batch[o].n == 0)
-			continue;
-		t->pending++;
-		c->out[o]++;
-		TW_ASSERT(tw_ring_put_spsc(c->s->cores[o]->in[c->index], &t->batch[o]));
-		tw_core_post(c, o);
+	if (n > AT_ONCE_SPANS) {
+		t->next = NULL;
+		*c->work_end = t;
+		c->work_end = &t->next;
+		return;
 	}
-	if (t->batch[c->index].n != 0)
-		tw_core_add(c, &t->batch[c->index]);
-	tw_core_batch_done(c, &t->batch[c->index]);
+	while (!commit_step(c, t))
+		;
 }
 
 void tw_core_batch_done(struct tw_core *c, struct tw_batch_ref *b)
@@ -276,8 +342,10 @@ static void scan_and_commit(struct tw_core *c, struct tw_ticket *t)
 	uint64_t bytes = 0;
 	int rc;
 
-	if (tw_templates_generation(c->templates, t->gen->number))
+	if (tw_templates_generation(c->templates, t->gen->number)) {
 		tw_memo_clear(c->memo);
+		c->memo_generation = t->gen->number;
+	}
 	rc = tw_otlp_scan(&o, tw_slice(t->body.p, t->body.n), &t->req, &err);
 
 	if (rc == TW_ENOMEM) {

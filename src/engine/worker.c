@@ -8,10 +8,14 @@
 #include "tw/config.h"
 
 #define SOCKETS_RING 1024u
+#define ADOPT_MOST   32u                /* new connections a turn: some 15 µs each */
 #define TICK_NS      (5 * TW_NS_PER_MS) /* the timer is never armed closer than this */
 #define TICK_MOST_NS (500 * TW_NS_PER_MS)
 
-/* ---- the loop's turns ---- */
+/* ---- the loop's turns ----
+ *
+ * A turn reads sockets (net bounds it), and takes one bounded step of everything else: on_idle, and
+ * nobody else, polls and ticks the core. Timers and other workers only ask for it. */
 
 static void set_idle(struct tw_worker *w, bool on);
 
@@ -41,7 +45,7 @@ static void on_timer(uv_timer_t *h)
 	struct tw_worker *w = h->data;
 
 	w->timer_at_ns = TW_NEVER;
-	set_idle(w, tw_core_tick(w->core) || w->idle_on);
+	set_idle(w, true); /* in this turn: libuv's idle handles come after its timers */
 	step(w);
 }
 
@@ -55,6 +59,8 @@ static void on_prepare(uv_prepare_t *h)
 	tw_turns_end(&w->turns, now, uv_metrics_idle_time(&w->loop), tw_cpu_ns());
 	next = next > now + TICK_MOST_NS ? now + TICK_MOST_NS : next;
 	next = next < now + TICK_NS ? now + TICK_NS : next;
+	if (tw_core_busy(w->core))
+		set_idle(w, true);
 	if (next >= w->timer_at_ns)
 		return;
 	w->timer_at_ns = next;
@@ -66,12 +72,17 @@ static void adopt_sockets(struct tw_worker *w)
 {
 	void *p;
 
-	while ((p = tw_ring_take_mpsc(w->sockets)) != NULL) {
-		uintptr_t v = (uintptr_t)p;
+	for (uint32_t n = 0; n < ADOPT_MOST; n++) {
+		uintptr_t v;
 
+		p = tw_ring_take_mpsc(w->sockets);
+		if (p == NULL)
+			return;
+		v = (uintptr_t)p;
 		/* A failure has closed the socket already. */
 		(void)tw_server_adopt(w->server, (uv_os_sock_t)(v >> 8), (uint32_t)(v & 0x7f));
 	}
+	uv_async_send(&w->async); /* perhaps there are more: in the next turn */
 }
 
 static void on_async(uv_async_t *h)
@@ -79,8 +90,7 @@ static void on_async(uv_async_t *h)
 	struct tw_worker *w = h->data;
 
 	adopt_sockets(w);
-	if (tw_core_poll(w->core))
-		set_idle(w, true);
+	set_idle(w, true);
 	step(w);
 }
 

@@ -7,13 +7,16 @@ const uint64_t tw_delay_bound_ns[TW_DELAY_BOUNDS] = {
 const char *const tw_delay_bound_names[TW_DELAY_BOUNDS + 1] = {
     "0.01", "0.025", "0.05", "0.075", "0.1", "0.15", "0.25", "0.5", "1", "5", "30", "300", "+Inf"};
 
-void tw_delay_note(struct tw_delay *d, uint64_t now_ns, uint64_t step_ns)
+void tw_delay_note(struct tw_delay *d, uint64_t ns, uint64_t step_ns)
 {
-	if (d->count == 0 ||
-	    (d->count < TW_DELAY_MARKS && now_ns > d->mark[d->count - 1].at_ns + step_ns)) {
-		d->mark[d->count].at_ns = now_ns;
+	uint64_t last = d->count != 0 ? d->mark[d->count - 1].at_ns : 0;
+
+	if (d->count == 0 || (d->count < TW_DELAY_MARKS && (ns > last + step_ns || ns < last))) {
+		d->mark[d->count].at_ns = ns;
 		d->mark[d->count].traces = 0;
 		d->count++;
+	} else if (ns < last) {
+		d->mark[d->count - 1].at_ns = ns;
 	}
 	d->mark[d->count - 1].traces++;
 }

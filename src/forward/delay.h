@@ -1,5 +1,5 @@
-/* How long kept traces are on their way: from the offer that took them, which is the decision's
- * own unless the queue was full, to the backend's acknowledgement.
+/* How long kept traces are on their way: from their decision to the backend's
+ * acknowledgement.
  *
  * A batch holds hundreds of traces. It notes when they came in steps (marks) and not one by one:
  * what came within a step counts from the step's beginning, and so does what comes when all marks
@@ -20,8 +20,8 @@ struct tw_delay {
 	uint32_t count;
 };
 
-/* A trace was taken now. */
-void tw_delay_note(struct tw_delay *d, uint64_t now_ns, uint64_t step_ns);
+/* A trace was taken that was decided then. */
+void tw_delay_note(struct tw_delay *d, uint64_t ns, uint64_t step_ns);
 /* The backend has them all: into the statistics. */
 void tw_delay_settle(const struct tw_delay *d, struct tw_exporter_stats *stats, uint64_t now_ns);
 

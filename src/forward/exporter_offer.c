@@ -20,9 +20,9 @@ static enum tw_offer refuse(struct tw_exporter *x, uint64_t bytes)
 	return TW_OFFER_FULL;
 }
 
-static void note_trace(const struct tw_exporter *x, struct tw_out_batch *b, uint64_t now_ns)
+static void note_trace(const struct tw_exporter *x, struct tw_out_batch *b, uint64_t decided_ns)
 {
-	tw_delay_note(&b->delay, now_ns, x->batch_age_ns / TW_DELAY_MARKS);
+	tw_delay_note(&b->delay, decided_ns, x->batch_age_ns / TW_DELAY_MARKS);
 }
 
 static void took(struct tw_exporter *x, uint64_t spans)
@@ -73,7 +73,7 @@ static int cut_piece(struct tw_exporter *x, struct tw_batch_list *pieces,
 /* More than a batch: backends have a limit on requests (4 MiB is a common one), so it goes out in
  * pieces. All or nothing: the pieces join the queue when the last one is there. */
 static int take_large(struct tw_exporter *x, struct tw_emit_span *spans, size_t count,
-                      const struct tw_emit_patch *patch, uint64_t now_ns)
+                      const struct tw_emit_patch *patch, uint64_t decided_ns, uint64_t now_ns)
 {
 	struct tw_batch_list pieces;
 	struct tw_out_batch *b;
@@ -91,7 +91,7 @@ static int take_large(struct tw_exporter *x, struct tw_emit_span *spans, size_t 
 	while ((b = tw_batch_list_take(&pieces)) != NULL) {
 		if (rc == 0) {
 			if (!pieces.first)
-				note_trace(x, b, now_ns);
+				note_trace(x, b, decided_ns);
 			tw_exporter_hold(x, (int64_t)b->request.n);
 			tw_exporter_enqueue(x, b, now_ns);
 		} else {
@@ -102,7 +102,7 @@ static int take_large(struct tw_exporter *x, struct tw_emit_span *spans, size_t 
 }
 
 static int take_small(struct tw_exporter *x, struct tw_emit_span *spans, size_t count,
-                      const struct tw_emit_patch *patch, uint64_t now_ns)
+                      const struct tw_emit_patch *patch, uint64_t decided_ns, uint64_t now_ns)
 {
 	struct tw_out_batch *b = x->open ? x->open : tw_batch_create(x, &x->spare, now_ns);
 	size_t before;
@@ -118,7 +118,7 @@ static int take_small(struct tw_exporter *x, struct tw_emit_span *spans, size_t 
 		return rc;
 	}
 	x->open = b;
-	note_trace(x, b, now_ns);
+	note_trace(x, b, decided_ns);
 	tw_exporter_hold(x, (int64_t)(b->request.n - before));
 	if (b->request.n >= x->batch_bytes)
 		tw_exporter_close_open(x, now_ns);
@@ -126,7 +126,8 @@ static int take_small(struct tw_exporter *x, struct tw_emit_span *spans, size_t 
 }
 
 enum tw_offer tw_exporter_offer(struct tw_exporter *x, struct tw_emit_span *spans, size_t count,
-                                const struct tw_emit_patch *patch, uint64_t now_ns)
+                                const struct tw_emit_patch *patch, uint64_t decided_ns,
+                                uint64_t now_ns)
 {
 	uint64_t bound = tw_emit_bound(spans, count, patch);
 	int rc;
@@ -138,9 +139,9 @@ enum tw_offer tw_exporter_offer(struct tw_exporter *x, struct tw_emit_span *span
 	if (!tw_exporter_has_room(x, bound))
 		return refuse(x, bound);
 	if (piece_of(spans, count, x->batch_bytes) < count)
-		rc = take_large(x, spans, count, patch, now_ns);
+		rc = take_large(x, spans, count, patch, decided_ns, now_ns);
 	else
-		rc = take_small(x, spans, count, patch, now_ns);
+		rc = take_small(x, spans, count, patch, decided_ns, now_ns);
 	if (rc == TW_ENOMEM || rc == TW_EFULL)
 		return refuse(x, bound);
 	if (rc != 0)

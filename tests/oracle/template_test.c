@@ -298,7 +298,7 @@ static void keep(void *ctx, struct tw_kept *k, const struct tw_trace_view *t,
 
 	(void)v;
 	CHECK(out && n == s->count[trace]);
-	CHECK(tw_kept_spans(k, out));
+	CHECK(tw_kept_spans(k, 0, n, out));
 	for (uint32_t i = 0; i < n; i++) {
 		const struct held *h = &s->trace[trace][i];
 

@@ -380,7 +380,7 @@ static void check_spans(struct harness *h, const struct tw_kept *k, const struct
 	uint64_t keys[H_SCOPES] = {0};
 
 	assert_int_equal(tw_kept_span_count(k), n);
-	assert_true(tw_kept_spans(k, got));
+	assert_true(tw_kept_spans(k, 0, tw_kept_span_count(k), got));
 	for (uint32_t i = 0; i < n; i++) {
 		const struct h_span *sp = &spans[i];
 		uint8_t *bytes = malloc(sp->bytes_n);

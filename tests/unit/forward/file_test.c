@@ -387,7 +387,7 @@ static void offer_until_taken(struct tw_exporter *x, uv_loop_t *loop, uint64_t n
 
 	for (int i = 0; i < 8; i++)
 		span[2 + i] = (uint8_t)(number >> (56 - 8 * i));
-	while (tw_exporter_offer(x, &e, 1, &patch, tw_now(&tw_clock_real)) == TW_OFFER_FULL) {
+	while (tw_exporter_offer(x, &e, 1, &patch, 0, tw_now(&tw_clock_real)) == TW_OFFER_FULL) {
 		uv_run(loop, UV_RUN_NOWAIT);
 		tw_exporter_tick(x, tw_now(&tw_clock_real));
 	}

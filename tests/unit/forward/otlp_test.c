@@ -553,7 +553,7 @@ static void test_exporter_over_the_network(void **state)
 		st = tw_exporter_stats(x);
 		for (int i = 0; i < 500; i++) {
 			assert_int_equal(
-			    tw_exporter_offer(x, &e, 1, &patch, tw_now(&tw_clock_real)),
+			    tw_exporter_offer(x, &e, 1, &patch, 0, tw_now(&tw_clock_real)),
 			    TW_OFFER_TAKEN);
 			tw_exporter_tick(x, tw_now(&tw_clock_real));
 		}

@@ -295,7 +295,7 @@ bool sim_offer(struct sim *s, uint32_t spans, uint32_t span_bytes)
 		p += n;
 	}
 	bound = tw_emit_bound(e, spans, &patch);
-	taken = tw_exporter_offer(s->x, e, spans, &patch, s->now_ns) == TW_OFFER_TAKEN;
+	taken = tw_exporter_offer(s->x, e, spans, &patch, s->now_ns, s->now_ns) == TW_OFFER_TAKEN;
 	free(e);
 	free(bytes);
 	s->offered += spans;
