@@ -231,17 +231,17 @@ static bool may_read(struct tw_conn *c)
 {
 	struct tw_server *s = c->server;
 	uint64_t now = tw_now(s->o.clock);
-	bool over;
+	bool over = s->turn_ns != 0 && now - s->turn_ns > TW_NET_TURN_NS;
 
-	if (s->turn_ns == 0)
-		s->turn_ns = now;
-	over = now - s->turn_ns > TW_NET_TURN_NS;
-	if (c->round == s->round)
-		return !over && !s->round_short;
+	if (c->round == s->round && (over || s->round_short))
+		return false;
 	if (over) {
 		s->round_short = s->turn_short = true;
 		return false;
 	}
+	/* The first that is read begins the turn: each turn of a round reads one at least. */
+	if (s->turn_ns == 0)
+		s->turn_ns = now;
 	c->round = s->round;
 	return true;
 }

@@ -301,6 +301,46 @@ static void connections_are_limited(void **state)
 	bench_free(b);
 }
 
+/* ---- turns ---- */
+
+static uint64_t hurrying_ns(void *ctx)
+{
+	struct tw_clock_virtual *t = ctx;
+
+	return t->mono_ns += TW_NS_PER_MS;
+}
+
+/* A turn in which time is up after the first read leaves the others to the next ones, and nobody is
+ * read twice before everybody was read, however much he sends. */
+static void a_turn_reads_for_a_bounded_time(void **state)
+{
+	static const char request[] = POST "Content-Length: 0\r\n\r\n";
+	struct bench *b = bench_new(NULL);
+	struct peer *p[6];
+
+	(void)state;
+	for (int i = 0; i < 6; i++)
+		p[i] = peer_open(b);
+	peer_until(p[0], tw_server_connections(b->server) == 6);
+	b->clock.mono_ns = hurrying_ns;
+	for (int i = 0; i < 6; i++)
+		peer_sends(p[i], request);
+	bench_turn(b);
+	assert_int_equal(b->seen_n, 1);
+	for (int turn = 1; turn < 8; turn++) {
+		peer_sends(p[0], request);
+		bench_turn(b);
+	}
+	for (int i = 0; i < 6; i++) {
+		peer_pump(p[i]);
+		assert_true(peer_has(p[i], "HTTP/1.1 200 "));
+	}
+	b->clock = tw_clock_virtual(&b->time);
+	for (int i = 0; i < 6; i++)
+		peer_free(p[i]);
+	bench_free(b);
+}
+
 /* ---- memory ---- */
 
 static bool one_of_each(struct bench *b)
@@ -485,6 +525,7 @@ int main(void)
 	    cmocka_unit_test(kill_frees_everything),
 	    cmocka_unit_test(reply_after_destroy),
 	    cmocka_unit_test(connections_are_limited),
+	    cmocka_unit_test(a_turn_reads_for_a_bounded_time),
 	    cmocka_unit_test(MEM_01_allocations_fail),
 	    cmocka_unit_test(MEM_01_create_fails),
 	    cmocka_unit_test(acceptor_addresses),
