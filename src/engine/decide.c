@@ -257,7 +257,9 @@ static bool feed_part(struct tw_core *c, uint32_t i)
 		n = left;
 		tw_exporter_lose(d->exporter, n, TW_LOST_QUEUE_FULL);
 	}
-	spend(c, n);
+	/* Finding a part is a walk over what is newer: milliseconds for the largest traces, so one
+	 * a turn. */
+	spend(c, n < tw_kept_span_count(w->kept) ? FEED_SPANS : n);
 	d->pending -= n;
 	d->head_done += n;
 	if (n == left)

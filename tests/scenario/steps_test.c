@@ -1,0 +1,169 @@
+/* Work that is longer than a turn of a worker's loop is done in steps, and what it comes to is the
+ * same. */
+#include "scenario_test.h"
+
+#include "tw/base/mem.h"
+
+#define EVERYTHING                                                                                 \
+	"wait: { root: 10ms, idle: 1s, most: 2s }\n"                                               \
+	"rules: [ { name: everything, keep: all } ]\n"
+#define LARGE 5000u
+
+/* `n` spans of traces of 10, or of one trace. */
+static struct sim_span *spans(uint64_t trace, uint32_t n, bool one)
+{
+	struct sim_span *a = tw_calloc(n, sizeof(*a));
+
+	assert_non_null(a);
+	for (uint32_t i = 0; i < n; i++) {
+		a[i].trace = one ? trace : trace + i / 10;
+		a[i].span = i + 1;
+		a[i].parent = one ? (i == 0 ? 0 : 1) : (i % 10 == 0 ? 0 : i - i % 10 + 1);
+	}
+	return a;
+}
+
+static void a_large_request(uint32_t workers)
+{
+	struct sim_config c = {.workers = workers, .rules = EVERYTHING};
+	struct sim_span small = {.trace = 90001, .span = 1};
+	struct sim_span *a = spans(1, LARGE, false);
+	struct sim *s = sim_create(&c);
+	struct tw_core *core = s->shared.cores[0];
+
+	assert_false(sim_send(s, 0, a, LARGE));
+	assert_true(tw_core_busy(core));
+	assert_int_equal(sim_books(s).accepted, LARGE);
+	assert_int_equal(sim_books(s).shard.added, 0);
+	/* A step at a time; other requests go on meanwhile. */
+	assert_true(tw_core_poll(core));
+	assert_true(sim_books(s).shard.added < LARGE);
+	sim_send(s, 0, &small, 1);
+	assert_true(sim_books(s).shard.added < LARGE);
+	sim_check_books(s);
+	sim_reload(s, EVERYTHING);
+	sim_settle(s);
+	assert_false(tw_core_busy(core));
+	assert_int_equal(s->answer.ok, 2);
+	assert_int_equal(s->answer.open, 0);
+	assert_int_equal(sim_books(s).shard.added, LARGE + 1);
+	sim_run(s, 10 * SIM_S);
+	assert_int_equal(s->dest[0].seen_count, LARGE + 1);
+	sim_check_books(s);
+	tw_free(a);
+	sim_destroy(s);
+}
+
+static void a_large_request_with_one_worker(void **state)
+{
+	(void)state;
+	a_large_request(1);
+}
+
+static void a_large_request_with_three_workers(void **state)
+{
+	(void)state;
+	a_large_request(3);
+}
+
+static void a_large_kept_trace_goes_out_in_parts(void **state)
+{
+	struct sim_config c = {.workers = 1, .rules = EVERYTHING, .queue_bytes = 16u << 20};
+	struct sim_span *a = spans(1, LARGE, true);
+	struct sim *s = sim_create(&c);
+	struct tw_core *core = s->shared.cores[0];
+	uint64_t taken = 0, ticks = 0;
+
+	(void)state;
+	sim_send(s, 0, a, LARGE);
+	sim_settle(s);
+	tw_clock_advance(&s->time, 100 * SIM_MS);
+	while (tw_core_tick(core)) {
+		struct tw_core_books b = sim_books(s);
+
+		assert_true(b.dest[0].taken - taken < LARGE / 2);
+		taken = b.dest[0].taken;
+		assert_int_equal(b.dest[0].kept, taken + b.dest[0].pending);
+		ticks++;
+	}
+	assert_true(ticks >= 3);
+	sim_run(s, SIM_S);
+	assert_int_equal(sim_seen_spans(s, 0, 1), LARGE);
+	sim_check_books(s);
+	tw_free(a);
+	sim_destroy(s);
+}
+
+/* What is left of a trace that is half-way out when the process leaves is lost, and counted. */
+static void a_stop_between_the_parts(void **state)
+{
+	struct sim_config c = {.workers = 1, .rules = EVERYTHING};
+	struct sim_span *a = spans(1, LARGE, true);
+	struct sim *s = sim_create(&c);
+	struct tw_core *core = s->shared.cores[0];
+	struct tw_core_books b;
+
+	(void)state;
+	s->dest[0].mode = SIM_DOWN;
+	sim_send(s, 0, a, LARGE);
+	sim_settle(s);
+	tw_clock_advance(&s->time, 100 * SIM_MS);
+	tw_core_tick(core);
+	tw_core_tick(core);
+	b = sim_books(s);
+	assert_true(b.dest[0].taken > 0 && b.dest[0].pending > 0);
+	tw_core_stop(core);
+	b = sim_books(s);
+	assert_int_equal(b.dest[0].pending, 0);
+	assert_int_equal(b.dest[0].lost[TW_LOST_SHUTDOWN], LARGE);
+	assert_int_equal(tw_core_lost_at_stop(core), LARGE);
+	tw_free(a);
+	sim_destroy(s);
+}
+
+/* A queue that takes a part only: one destination waits for room, of two each gives the rest up. */
+static void the_queue_is_full_between_the_parts(void **state)
+{
+	for (uint32_t dests = 1; dests <= 2; dests++) {
+		struct sim_config c = {.workers = 1,
+		                       .rules = EVERYTHING,
+		                       .dest_count = dests,
+		                       .queue_bytes = 300u << 10};
+		struct sim_span *a = spans(1, LARGE, true);
+		struct sim *s = sim_create(&c);
+		struct tw_dest_books b;
+
+		(void)state;
+		s->dest[0].mode = SIM_DOWN;
+		sim_send(s, 0, a, LARGE);
+		sim_run(s, SIM_S);
+		b = sim_books(s).dest[0];
+		assert_true(b.taken > 0);
+		assert_int_equal(b.kept, LARGE);
+		if (dests == 1)
+			assert_true(b.pending > 0 && b.lost[TW_LOST_QUEUE_FULL] == 0);
+		else
+			assert_true(b.pending == 0 && b.lost[TW_LOST_QUEUE_FULL] > 0);
+		assert_false(tw_core_busy(s->shared.cores[0]));
+		s->dest[0].mode = SIM_OK;
+		sim_run(s, 120 * SIM_S);
+		b = sim_books(s).dest[0];
+		assert_int_equal(b.forwarded + b.lost[TW_LOST_QUEUE_FULL], LARGE);
+		assert_int_equal(sim_seen_spans(s, 0, 1), b.forwarded);
+		tw_free(a);
+		sim_destroy(s);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_large_request_with_one_worker),
+	    cmocka_unit_test(a_large_request_with_three_workers),
+	    cmocka_unit_test(a_large_kept_trace_goes_out_in_parts),
+	    cmocka_unit_test(a_stop_between_the_parts),
+	    cmocka_unit_test(the_queue_is_full_between_the_parts),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
