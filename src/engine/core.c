@@ -6,16 +6,20 @@
 #include "tw/base/limits.h"
 #include "tw/base/mem.h"
 
-/* What a turn does at most of each kind of work, about a millisecond: a span costs some 0.2 µs when
- * it is added, a decision 0.05 to 10 µs, as the rules are. */
+/* What a turn does at most of each kind of work; a span costs some 0.2 µs when it is added, a
+ * decision 0.05 to 10 µs. */
 #define POLL_SPANS     4096u /* out of all rings together, but … */
 #define BITE_SPANS_MIN 256u  /* … so many of each */
 #define TICK_TRACES    512u
 #define TICK_STEP      32u
-#define TICK_WORK_NS   (TW_NS_PER_MS / 2)
 
 const char *const tw_refusal_names[TW_REFUSE_COUNT] = {"buffer_full", "ring_full", "memory",
                                                        "draining"};
+
+bool tw_core_out_of_time(const struct tw_core *c, uint64_t began_ns)
+{
+	return tw_now(c->s->clock) - began_ns > TW_CORE_WORK_NS;
+}
 
 /* ---- create, destroy ---- */
 
@@ -253,28 +257,32 @@ void tw_core_post(struct tw_core *c, uint32_t to)
 static bool take_in(struct tw_core *c, uint32_t from, uint32_t most)
 {
 	struct tw_core_taken *t = &c->taken[from];
-	bool answers = false;
+	uint64_t began = tw_now(c->s->clock);
+	bool answers = false, empty = false;
 
-	while (most > 0) {
+	do {
 		uint32_t n;
 
 		if (t->batch == NULL) {
 			t->batch = tw_ring_take_spsc(c->in[from]);
 			t->done = 0;
 		}
-		if (t->batch == NULL)
+		if (t->batch == NULL) {
+			empty = true;
 			break;
-		n = t->batch->n - t->done < most ? t->batch->n - t->done : most;
+		}
+		n = t->batch->n - t->done;
+		n = n < TW_CORE_STEP_SPANS ? n : TW_CORE_STEP_SPANS;
 		tw_core_add(c, t->batch, t->done, n);
 		t->done += n;
-		most -= n;
+		most = most > n ? most - n : 0;
 		if (t->done < t->batch->n)
-			break;
+			continue;
 		TW_ASSERT(tw_ring_put_spsc(c->s->cores[from]->back[c->index], t->batch));
 		t->batch = NULL;
 		answers = true;
-	}
-	if (most == 0) /* perhaps not all of it */
+	} while (most > 0 && !tw_core_out_of_time(c, began));
+	if (!empty) /* there may be more */
 		atomic_fetch_or_explicit(&c->mail[from / 64], UINT64_C(1) << (from % 64),
 		                         memory_order_relaxed);
 	if (answers)
@@ -321,14 +329,15 @@ bool tw_core_poll(struct tw_core *c)
 
 /* ---- time ---- */
 
-/* How long a decision takes depends on the rules, so it is bounded by time, too. `some`: the
- * shard's tick, or its drain; true: there are more. */
+/* `some`: the shard's tick, or its drain; true: there are more. */
 static bool decide(struct tw_core *c, bool (*some)(struct tw_shard *, uint64_t, uint32_t))
 {
+	uint64_t began = tw_now(c->s->clock);
+
 	for (uint32_t n = 0; n < TICK_TRACES; n += TICK_STEP) {
 		if (!some(c->shard, c->now_ns, TICK_STEP))
 			return false;
-		if (tw_now(c->s->clock) - c->now_ns > TICK_WORK_NS)
+		if (tw_core_out_of_time(c, began))
 			break;
 	}
 	return true;

@@ -128,6 +128,7 @@ struct tw_core {
 		uint32_t done;
 	} * taken;
 	struct tw_ticket *work, **work_end; /* large requests, committed in steps */
+	uint64_t rematches, rematches_seen; /* spans matched again; until the last commit */
 	uint32_t feed_left; /* spans that may yet be copied for destinations in this turn */
 	struct tw_ticket *free_tickets;
 	uint32_t free_count;

@@ -4,7 +4,13 @@
 
 #include "core.h"
 
+/* A turn ends each kind of work after so long, and the step that it is at: how long a span or a
+ * decision takes depends on the rules, and on whether there were new ones. */
+#define TW_CORE_WORK_NS    (TW_NS_PER_MS / 2)
+#define TW_CORE_STEP_SPANS 256u
+
 /* core.c */
+bool tw_core_out_of_time(const struct tw_core *c, uint64_t began_ns);
 void tw_core_adopt(struct tw_core *c); /* moves to the newest generation, if there is one */
 struct tw_generation *tw_core_generation(struct tw_core *c, uint32_t number); /* a live one */
 /* `n` of its spans, from at on, into the shard. */
@@ -18,7 +24,7 @@ const struct tw_request *tw_ticket_request(const struct tw_ticket *t);
 const struct tw_generation *tw_ticket_generation(const struct tw_ticket *t);
 void tw_core_batch_done(struct tw_core *c, struct tw_batch_ref *b); /* came back: answers at zero */
 void tw_core_tickets_free(struct tw_core *c);
-bool tw_core_work(struct tw_core *c); /* a step of a large request; false: there is none */
+bool tw_core_work(struct tw_core *c); /* steps of large requests; false: there is none */
 
 /* decide.c */
 extern const struct tw_shard_ops tw_core_shard_ops;

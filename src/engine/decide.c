@@ -39,6 +39,7 @@ static void on_rematch(void *ctx, uint32_t generation, struct tw_slice resource_
 	struct tw_core *c = ctx;
 	struct tw_generation *g = tw_core_generation(c, generation);
 
+	c->rematches++;
 	memset(mask, 0, TW_MASK_WORDS * sizeof(mask[0]));
 	if (tw_core_match_one(c, g, &c->again, resource_head, scope_head, span) == 0)
 		memcpy(mask, c->again.spans[0].mask, TW_MASK_WORDS * sizeof(mask[0]));

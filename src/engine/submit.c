@@ -8,7 +8,7 @@
 
 #define FREE_TICKETS_MAX 8u
 #define AT_ONCE_SPANS    2048u /* a request of up to so many is committed at once, … */
-#define STEP_SPANS       1024u /* … another in steps of a turn each */
+#define TURN_SPANS       1024u /* … of another up to so many a turn */
 #define RETRY_MS         1000u
 
 struct tw_ticket {
@@ -248,7 +248,7 @@ static void count_step(struct tw_core *c, struct tw_ticket *t)
 	uint32_t left = t->req.span_count - t->counted;
 
 	part.spans += t->counted;
-	part.span_count = left < STEP_SPANS ? left : STEP_SPANS;
+	part.span_count = left < TW_CORE_STEP_SPANS ? left : TW_CORE_STEP_SPANS;
 	tw_red_count(c->red, &part, t->gen->slot);
 	t->counted += part.span_count;
 	if (t->counted < t->req.span_count)
@@ -262,7 +262,8 @@ static void count_step(struct tw_core *c, struct tw_ticket *t)
 static bool commit_step(struct tw_core *c, struct tw_ticket *t)
 {
 	struct tw_batch_ref *own = &t->batch[c->index];
-	uint32_t left = own->n - t->added, n = left < STEP_SPANS ? left : STEP_SPANS;
+	uint32_t left = own->n - t->added,
+	         n = left < TW_CORE_STEP_SPANS ? left : TW_CORE_STEP_SPANS;
 
 	if (t->counted < t->req.span_count) {
 		count_step(c, t);
@@ -279,17 +280,32 @@ static bool commit_step(struct tw_core *c, struct tw_ticket *t)
 
 bool tw_core_work(struct tw_core *c)
 {
-	struct tw_ticket *t = c->work, *next;
+	uint64_t began = tw_now(c->s->clock);
+	struct tw_ticket *t;
+	bool any = c->work != NULL;
 
-	if (t == NULL)
-		return false;
-	next = t->next;
-	if (commit_step(c, t)) {
-		c->work = next;
-		if (next == NULL)
-			c->work_end = &c->work;
+	for (uint32_t n = 0; (t = c->work) != NULL && n < TURN_SPANS; n += TW_CORE_STEP_SPANS) {
+		struct tw_ticket *next = t->next;
+
+		if (commit_step(c, t)) {
+			c->work = next;
+			if (next == NULL)
+				c->work_end = &c->work;
+		}
+		if (tw_core_out_of_time(c, began))
+			break;
 	}
-	return true;
+	return any;
+}
+
+/* Large ones, and any while traces are being matched again after a reload: then a span costs ten
+ * times as much. */
+static bool in_steps(struct tw_core *c, uint32_t spans)
+{
+	bool rematching = c->rematches != c->rematches_seen;
+
+	c->rematches_seen = c->rematches;
+	return spans > AT_ONCE_SPANS || rematching;
 }
 
 static void commit(struct tw_core *c, struct tw_ticket *t, uint64_t bytes)
@@ -310,7 +326,7 @@ static void commit(struct tw_core *c, struct tw_ticket *t, uint64_t bytes)
 	/* Before the first put: whoever sees that an owner took a batch, sees that it was handed,
 	 * too. */
 	tw_core_publish(c);
-	if (n > AT_ONCE_SPANS) {
+	if (in_steps(c, n)) {
 		t->next = NULL;
 		*c->work_end = t;
 		c->work_end = &t->next;
