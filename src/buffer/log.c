@@ -363,8 +363,8 @@ static void operation_known(struct tw_log *l, uint32_t operation, uint32_t off)
 }
 
 /* The operation's head in the open segment; 0: the span is to lie there as it is. */
-static uint32_t operation_put(struct tw_log *l, const struct tw_request *req,
-                              const struct tw_span *sp)
+static __attribute__((noinline)) uint32_t
+operation_put(struct tw_log *l, const struct tw_request *req, const struct tw_span *sp)
 {
 	const struct tw_template *t = req->operations[sp->operation - 1].template;
 	const struct tw_layout *layout = &t->layout;
@@ -375,8 +375,6 @@ static uint32_t operation_put(struct tw_log *l, const struct tw_request *req,
 	struct tw_operation_slot *slot;
 	uint32_t off;
 
-	if (TW_LIKELY(tw_log_knows(l, sp->operation)))
-		return l->operations[sp->operation - 1].off;
 	slot = &l->operation_slots[(t->hash ^ scope) % TW_LOG_OPERATIONS];
 	if (slot->epoch == l->epoch && slot->template == t->hash && slot->scope == scope &&
 	    slot->series == op.series) {
@@ -419,7 +417,7 @@ static bool is_text(const struct tw_log *l, const struct tw_text_slot *t, struct
 {
 	if (t->epoch != l->epoch || t->hash != hash)
 		return false;
-	if (text.n <= TW_TEXT_INLINE)
+	if (TW_LIKELY(text.n <= TW_TEXT_INLINE))
 		return t->n == text.n && memcmp(t->text, text.p, text.n) == 0;
 	return t->n > TW_TEXT_INLINE &&
 	       tw_slice_eq(tw_head_bytes(tw_head_at(open_mem(l), t->off)), text);
@@ -494,8 +492,11 @@ void tw_log_append(struct tw_log *l, const struct tw_request *req, const struct 
 	uint32_t operation = 0, size = 0, off;
 	struct tw_entry *e;
 
-	if (TW_LIKELY(sp->operation != 0) && tw_log_fits(l, tw_log_need(l, req, sp)))
-		operation = operation_put(l, req, sp);
+	if (TW_LIKELY(sp->operation != 0) &&
+	    (TW_LIKELY(tw_log_roomy(l, req, sp)) || tw_log_fits(l, tw_log_need(l, req, sp))))
+		operation = TW_LIKELY(tw_log_knows(l, sp->operation))
+		                ? l->operations[sp->operation - 1].off
+		                : operation_put(l, req, sp);
 	if (TW_LIKELY(operation != 0))
 		size = tw_pack(l, req, sp, (struct tw_packed *)(g->mem + g->used), operation);
 	if (TW_UNLIKELY(size == 0))

@@ -76,7 +76,6 @@ struct tw_scope_slot { /* scopes and operations of the request at hand */
 	uint32_t off, stamp;
 };
 struct tw_text_use { /* how often a differing value of a template was found among the texts */
-	uint32_t tag;
 	uint8_t asked, found;
 	uint16_t skip; /* spans for which it is not looked up */
 };
@@ -98,9 +97,11 @@ struct tw_operation_slot { /* operations of the open segment, so that a request 
 	uint64_t template, scope; /* hashes */
 	uint32_t series, off, epoch, pad;
 };
-#define TW_LOG_OPERATIONS 1024u
-#define TW_LOG_TEXTS      4096u
-#define TW_LOG_USES       1024u
+#define TW_LOG_OPERATIONS 4096u
+/* Twice a span of 4 KiB, its heads, its template of at most 17 KiB, its texts' places. */
+#define TW_LOG_ROOMY (48u << 10)
+#define TW_LOG_TEXTS 4096u
+#define TW_LOG_USES  8192u
 
 struct tw_log {
 	struct tw_pool *pool;
@@ -209,6 +210,17 @@ static inline uint32_t tw_entry_span_bytes(const struct tw_entry *e)
 {
 	return e->word & TW_BLOCK_PACKED ? tw_entry_bytes(e) - (uint32_t)sizeof(struct tw_packed)
 	                                 : e->bytes_n;
+}
+/* Is there so much room that nobody has to count? For usual spans with usual heads in a segment
+ * that is not nearly full. */
+static inline bool tw_log_roomy(const struct tw_log *l, const struct tw_request *req,
+                                const struct tw_span *sp)
+{
+	const struct tw_segment *g = &l->pool->slots[l->open];
+	const struct tw_scope *sc = &req->scopes[sp->scope];
+
+	return sp->bytes_n <= 4096 && g->used + TW_LOG_ROOMY <= g->capacity &&
+	       sc->head.n + req->resources[sc->resource].head.n <= 4096 && l->open != TW_SLOT_NONE;
 }
 static inline uint64_t tw_log_need(struct tw_log *l, const struct tw_request *req,
                                    const struct tw_span *sp)

@@ -179,17 +179,37 @@ static const uint8_t *get_text(const uint8_t *segment, const uint8_t *p, struct 
 	return p + c;
 }
 
+/* Of texts that have the same length, ends and middle only two find a place. n ≥ SHARED_MIN. */
+static inline uint64_t text_hash(const struct tw_log *l, struct tw_slice text)
+{
+	uint64_t a, b, middle;
+
+	if (text.n < 8) {
+		uint32_t x, y;
+
+		memcpy(&x, text.p, 4);
+		memcpy(&y, text.p + text.n - 4, 4);
+		a = x;
+		b = middle = y;
+	} else {
+		memcpy(&a, text.p, 8);
+		memcpy(&b, text.p + text.n - 8, 8);
+		memcpy(&middle, text.p + (text.n - 8) / 2, 8);
+	}
+	return tw_fold(a ^ l->key.k0, b ^ l->key.k1) ^
+	       tw_fold(middle ^ l->key.k1, text.n ^ l->key.k0);
+}
+
 /* Is the text in the segment? Values that prove to differ nearly always are not looked up, and only
  * what a second trace has shown gets a place there. */
 static uint32_t find_shared(struct tw_log *l, const struct tw_template *t, uint32_t value,
                             uint64_t trace, struct tw_slice text)
 {
-	uint64_t id = t->hash + value * UINT64_C(0x9E3779B97F4A7C15), hash, *seen;
-	struct tw_text_use *use = &l->uses[id % TW_LOG_USES];
+	/* Two that fall on one place share its counts. */
+	struct tw_text_use *use = &l->uses[(t->hash + value) % TW_LOG_USES];
+	uint64_t hash, *seen;
 	uint32_t off;
 
-	if (TW_UNLIKELY(use->tag != (uint32_t)(id >> 32)))
-		*use = (struct tw_text_use){.tag = (uint32_t)(id >> 32)};
 	if (use->skip > 0) {
 		use->skip--;
 		return 0;
@@ -198,7 +218,7 @@ static uint32_t find_shared(struct tw_log *l, const struct tw_template *t, uint3
 		use->skip = use->found < USE_WINDOW / 4 ? USE_SKIP : 0;
 		use->asked = use->found = 0;
 	}
-	hash = tw_hash_bytes(l->key, text.p, text.n);
+	hash = text_hash(l, text);
 	off = tw_log_find_text(l, text, hash);
 	if (TW_LIKELY(off != 0)) {
 		use->found++;
@@ -216,8 +236,8 @@ static uint32_t find_shared(struct tw_log *l, const struct tw_template *t, uint3
 
 /* ---- packing ---- */
 
-static uint8_t *put_fixed(uint8_t *p, struct tw_segment_header *h, uint64_t span_id,
-                          const uint64_t *parent_id, uint64_t start_ns, uint64_t duration_ns)
+static inline uint8_t *put_fixed(uint8_t *p, struct tw_segment_header *h, uint64_t span_id,
+                                 const uint64_t *parent_id, uint64_t start_ns, uint64_t duration_ns)
 {
 	uint32_t start_n, duration_n = bytes_of(duration_ns);
 	uint64_t start;
@@ -255,6 +275,7 @@ uint32_t tw_pack(struct tw_log *l, const struct tw_request *req, const struct tw
 	const struct tw_template *t = req->operations[sp->operation - 1].template;
 	const struct tw_layout *layout = &t->layout;
 	const struct tw_place *place = req->places + sp->places;
+	const uint8_t *kind_of = tw_template_kind_of(t);
 	struct tw_segment_header *h = open_header(l);
 	uint32_t value = 0, shared;
 	uint8_t *p;
@@ -265,28 +286,21 @@ uint32_t tw_pack(struct tw_log *l, const struct tw_request *req, const struct tw
 		memcpy(p, &sp->series, 4);
 		p += 4;
 	}
-	for (uint32_t i = 0; value < layout->value_count; i++) {
-		const uint8_t *v = sp->bytes + place[value].at;
-		uint32_t n = place[value].n;
+	for (; value < layout->value_count; value++, place++) {
+		const uint8_t *v = sp->bytes + place->at;
+		uint32_t n = place->n;
 
-		switch (layout->part[i].kind) {
-		case TW_PART_BYTES:
-			continue;
-		case TW_PART_TEXT:
-			shared = n >= SHARED_MIN && n <= SHARED_MAX
+		if (TW_LIKELY(kind_of[value] == TW_PART_TEXT)) {
+			shared = n - SHARED_MIN <= SHARED_MAX - SHARED_MIN
 			             ? find_shared(l, t, value, sp->hash, tw_slice(v, n))
 			             : 0;
 			p = shared ? put_shared(p, shared) : put_text(p, v, n);
-			break;
-		case TW_PART_FIELD:
+		} else if (kind_of[value] == TW_PART_FIELD) {
 			p = put_raw(p, v, n);
-			break;
-		default: /* of a number: ten bytes at most */
-			memcpy(p, v, 16);
+		} else {
+			memcpy(p, v, 16); /* of a number: ten bytes at most */
 			p += n;
-			break;
 		}
-		value++;
 	}
 	/* Does it leave a quarter at least? Spans that consist of values of their own are better
 	 * copied: what packing saved would not pay for putting them together again. */
@@ -564,9 +578,7 @@ static void move_texts(struct tw_log *l, const uint8_t *segment, const struct tw
 		if (u->layout->part[i].kind == TW_PART_BYTES)
 			continue;
 		from = step(segment, &u->layout->part[i], from, &text);
-		off[value++] = text.n > 0
-		                   ? tw_log_put_text(l, text, tw_hash_bytes(l->key, text.p, text.n))
-		                   : 0;
+		off[value++] = text.n > 0 ? tw_log_put_text(l, text, text_hash(l, text)) : 0;
 	}
 }
 

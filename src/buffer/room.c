@@ -106,11 +106,11 @@ static bool open_segment(struct tw_shard *s, uint64_t need)
 	return true;
 }
 
-bool tw_shard_room(struct tw_shard *s, const struct tw_request *req, const struct tw_span *sp)
+bool tw_shard_room_slow(struct tw_shard *s, const struct tw_request *req, const struct tw_span *sp)
 {
 	struct tw_log *l = &s->log;
 
-	if (TW_LIKELY(l->open != TW_SLOT_NONE && tw_log_fits(l, tw_log_need(l, req, sp))))
+	if (tw_log_fits(l, tw_log_need(l, req, sp)))
 		return true;
 	return open_segment(s, tw_log_need_empty(req, sp));
 }

@@ -104,7 +104,12 @@ bool tw_shard_span(struct tw_shard *s, const struct tw_record *rec, const struct
 
 /* room.c */
 /* The open segment takes this span afterwards; may decide and compact. false: nothing helped. */
-bool tw_shard_room(struct tw_shard *s, const struct tw_request *req, const struct tw_span *sp);
+bool tw_shard_room_slow(struct tw_shard *s, const struct tw_request *req, const struct tw_span *sp);
+static inline bool tw_shard_room(struct tw_shard *s, const struct tw_request *req,
+                                 const struct tw_span *sp)
+{
+	return TW_LIKELY(tw_log_roomy(&s->log, req, sp)) || tw_shard_room_slow(s, req, sp);
+}
 /* A record for a new trace; may decide. TW_RECORD_NONE: nothing helped. */
 uint32_t tw_shard_record(struct tw_shard *s);
 /* Gives back what the process holds too much, and moves the living out of nearly dead segments. */

@@ -16,6 +16,8 @@
 #define SCAN_TEMPLATED scan_templated
 #endif
 
+#define PREFETCH_BYTES (6 * 64) /* of a template: nearly all of most */
+
 #define TAG_TRACE_ID  (TW_PB_TAG(1, TW_PB_LEN) | 16u << 8)
 #define TAG_SPAN_ID   (TW_PB_TAG(2, TW_PB_LEN) | 8u << 8)
 #define TAG_PARENT_ID (TW_PB_TAG(4, TW_PB_LEN) | 8u << 8)
@@ -180,8 +182,24 @@ static inline __attribute__((always_inline)) const uint8_t *
 text(struct tw_slice key, const uint8_t *p, const uint8_t *end, struct tw_slice *value)
 {
 	uint32_t n, any;
-	const uint8_t *v = attribute(key, p, &any), *q;
+	const uint8_t *v, *q;
 
+	/* As nearly all are: less than 128 bytes, so that the lengths are one byte each. */
+	any = p[1] - (uint32_t)key.n - 1;
+	if (TW_LIKELY(p[0] == TW_PB_TAG(9, TW_PB_LEN) && any - 2 < 126)) {
+		v = p + 2 + key.n;
+		q = v + 3;
+		n = any - 2;
+		if (TW_LIKELY((tw_pb_le32(v) & 0xffffff) ==
+		              (any | TW_PB_TAG(1, TW_PB_LEN) << 8 | n << 16))) {
+			if (TW_UNLIKELY(!same(p + 2, key.p, (uint32_t)key.n) || q + n > end ||
+			                !is_text(q, n)))
+				return NULL;
+			*value = tw_slice(q, n);
+			return q + n;
+		}
+	}
+	v = attribute(key, p, &any);
 	if (!v || v[0] != TW_PB_TAG(1, TW_PB_LEN))
 		return NULL;
 	q = length(v + 1, &n);
@@ -365,9 +383,10 @@ static inline bool operation(struct scan *s, struct tw_template *t, uint32_t sco
 
 	if (TW_LIKELY(t->stamp == s->templates->stamp && t->scope == scope))
 		return true;
-	if (!tw_request_room_operations(r, 1, 0))
+	if (TW_UNLIKELY(r->operation_count == r->operation_cap) &&
+	    !tw_request_room_operations(r, 1, 0))
 		return false;
-	tw_template_get(t);
+	t->refs++;
 	r->operations[r->operation_count] = (struct tw_operation){.template = t, .scope = scope};
 	t->stamp = s->templates->stamp;
 	t->scope = scope;
@@ -539,7 +558,7 @@ static inline void look_ahead(struct scan *s, const uint8_t *end)
 		return;
 	guess = (const char *)shape_slot(s->templates, a[0].hash)->guess;
 	if (TW_LIKELY(guess != NULL))
-		for (uint32_t i = 0; i < 7 * 64; i += 64)
+		for (uint32_t i = 0; i < PREFETCH_BYTES; i += 64)
 			__builtin_prefetch(guess + i);
 	a[1] = peek(s, a[0].end);
 	if (TW_LIKELY(a[1].p != NULL))

@@ -119,6 +119,7 @@ static void read_layout(struct tw_template *t, const struct tw_keytab *keys)
 {
 	const struct tw_layout *l = &t->layout;
 	uint8_t *slot_of = (uint8_t *)&t->layout + l->size;
+	uint8_t *kind_of = slot_of + TW_TEMPLATE_VALUES_MAX;
 
 	t->fixed = true;
 	for (uint32_t i = 0; i < l->part_count; i++) {
@@ -135,6 +136,7 @@ static void read_layout(struct tw_template *t, const struct tw_keytab *keys)
 			slot = tw_keytab_probe(keys, p + 2, part->n - 3u);
 		if (slot >= 0 && t->slots_set >> slot & 1)
 			slot = -1;
+		*kind_of++ = part->kind;
 		*slot_of++ = slot >= 0 ? (uint8_t)slot : TW_KEYS_MAX;
 		if (slot >= 0) {
 			t->slots_set |= UINT64_C(1) << slot;
@@ -150,7 +152,7 @@ struct tw_template *shape_template(const struct tw_templates *c, const struct tw
 	struct plan plan = plan_of(sh, path, depth);
 	size_t slots = tw_keytab_count(keys) * sizeof(struct tw_value);
 	size_t bytes = sizeof(struct tw_template) + plan.parts * sizeof(struct tw_part) +
-	               plan.bytes + TW_TEMPLATE_VALUES_MAX;
+	               plan.bytes + 2 * TW_TEMPLATE_VALUES_MAX;
 	struct tw_template *t;
 
 	if (plan.values > TW_TEMPLATE_VALUES_MAX || plan.bytes > TW_TEMPLATE_SPAN_MAX / 4)

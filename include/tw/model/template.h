@@ -72,10 +72,14 @@ struct tw_template {
 	struct tw_layout layout; /* the last: it has no fixed size. Behind it: */
 };
 
-/* Of the differing values: the slot of each; TW_KEYS_MAX: none. */
+/* Of the differing values: the slot of each; TW_KEYS_MAX: none. And the kind of its part. */
 static inline const uint8_t *tw_template_slot_of(const struct tw_template *t)
 {
 	return (const uint8_t *)&t->layout + t->layout.size;
+}
+static inline const uint8_t *tw_template_kind_of(const struct tw_template *t)
+{
+	return tw_template_slot_of(t) + TW_TEMPLATE_VALUES_MAX;
 }
 static inline const uint8_t *tw_layout_bytes(const struct tw_layout *l, uint32_t at)
 {
