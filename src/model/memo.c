@@ -40,34 +40,54 @@ void tw_memo_clear(struct tw_memo *m)
 	memset(m->place, 0, m->places * sizeof(struct place));
 }
 
-static struct place *place_of(struct tw_memo *m, const struct tw_request *r,
-                              const struct tw_operation *op)
+/* Two places for each hash. */
+static struct place *place_of(struct tw_memo *m, uint64_t hash)
 {
-	uint64_t h = op->template->hash ^ r->scopes[op->scope].hash;
+	return &m->place[hash & (m->places - 2)];
+}
 
-	return &m->place[h & (m->places - 1)];
+static uint64_t hash_of(const struct tw_request *r, const struct tw_operation *op)
+{
+	return op->template->hash ^ r->scopes[op->scope].hash;
+}
+
+static bool is_at(const struct place *p, const struct tw_request *r, const struct tw_operation *op)
+{
+	return p->template == op->template->hash && p->scope == r->scopes[op->scope].hash;
+}
+
+static void recall(struct tw_memo *m, const struct tw_request *r, struct tw_operation *op)
+{
+	const struct place *p = place_of(m, hash_of(r, op));
+
+	if (!is_at(p, r, op))
+		p++;
+	if (!is_at(p, r, op))
+		return;
+	memcpy(op->mask, p->mask, sizeof(op->mask));
+	op->series = p->series;
+	op->counted = p->counted;
+	op->matched = p->matched;
+	op->differs = p->differs;
+	op->recalled = p->counted && p->matched;
+}
+
+/* Operations of a scope that was left out have no span. */
+static bool has_scope(const struct tw_request *r, uint32_t i)
+{
+	return r->operations[i].scope < r->scope_count;
 }
 
 void tw_memo_recall(struct tw_memo *m, struct tw_request *r)
 {
 	for (uint32_t i = 0; i < r->operation_count + AHEAD; i++) {
-		struct tw_operation *op = &r->operations[i - AHEAD];
-		const struct place *p;
+		if (i < r->operation_count && has_scope(r, i)) {
+			const struct place *p = place_of(m, hash_of(r, &r->operations[i]));
 
-		/* One of a group that was left out: no span has it. */
-		if (i < r->operation_count && r->operations[i].scope < r->scope_count)
-			__builtin_prefetch(place_of(m, r, &r->operations[i]));
-		if (i < AHEAD || op->scope >= r->scope_count)
-			continue;
-		p = place_of(m, r, op);
-		if (p->template != op->template->hash || p->scope != r->scopes[op->scope].hash)
-			continue;
-		memcpy(op->mask, p->mask, sizeof(op->mask));
-		op->series = p->series;
-		op->counted = p->counted;
-		op->matched = p->matched;
-		op->differs = p->differs;
-		op->recalled = p->counted && p->matched;
+			__builtin_prefetch(p);
+		}
+		if (i >= AHEAD && has_scope(r, i - AHEAD))
+			recall(m, r, &r->operations[i - AHEAD]);
 	}
 }
 
@@ -77,15 +97,19 @@ void tw_memo_store(struct tw_memo *m, const struct tw_request *r)
 		const struct tw_operation *op = &r->operations[i];
 		struct place *p;
 
-		if (op->recalled || op->scope >= r->scope_count)
+		if (op->recalled || !has_scope(r, i))
 			continue;
-		p = place_of(m, r, op);
-		p->template = op->template->hash;
-		p->scope = r->scopes[op->scope].hash;
+		/* Its own place, else a free one, else one of the two by turns of the hash. */
+		p = place_of(m, hash_of(r, op));
+		if (!is_at(p, r, op) && p->template != 0 &&
+		    (is_at(p + 1, r, op) || p[1].template == 0 || hash_of(r, op) >> 63))
+			p++;
+		*p = (struct place){.template = op->template->hash,
+		                    .scope = r->scopes[op->scope].hash,
+		                    .series = op->series,
+		                    .counted = op->counted,
+		                    .matched = op->matched,
+		                    .differs = op->differs};
 		memcpy(p->mask, op->mask, sizeof(p->mask));
-		p->series = op->series;
-		p->counted = op->counted;
-		p->matched = op->matched;
-		p->differs = op->differs;
 	}
 }

@@ -434,6 +434,10 @@ int tw_rules_compile(struct tw_slice text, struct tw_keytab *keys, struct tw_dia
 	tw_diags_sort(diags);
 	compiler_deinit(&c);
 	tw_arena_deinit(&arena);
+	if (good && !tw_candidates_make(c.r)) {
+		good = false;
+		c.nomem = true;
+	}
 	if (good) {
 		TW_ASSERT(tw_verify(c.r));
 		*out = c.r;
@@ -460,6 +464,7 @@ void tw_rules_destroy(struct tw_rules **rules)
 	tw_free(r->filter);
 	tw_free(r->rule);
 	tw_free(r->budget);
+	tw_free(r->candidates);
 	tw_arena_deinit(&r->arena);
 	tw_free(r);
 	*rules = NULL;

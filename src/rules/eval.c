@@ -29,7 +29,32 @@ struct subject {
 	const struct tw_resource *resource;
 	const struct tw_trace_view *trace;
 	bool differs; /* something was asked that spans of one operation may answer differently */
+	uint32_t bit_count;
+	uint16_t bit[TW_BITS_MAX]; /* of a trace: those that are set; see set_bits */
 };
+
+static void set_bits(struct subject *s)
+{
+	s->bit_count = 0;
+	for (uint32_t m = 0; m < TW_MASK_WORDS; m++)
+		for (uint64_t bits = s->trace->mask[m]; bits; bits &= bits - 1) {
+			s->bit[s->bit_count] = (uint16_t)(m * 64 + (uint32_t)__builtin_ctzll(bits));
+			TW_ASSERT(s->bit[s->bit_count] < s->r->bit_count);
+			s->bit_count++;
+		}
+}
+
+/* Not initialised whole: it is large. */
+static void begin_span(struct subject *s, const struct tw_rules *r, struct tw_matcher *m)
+{
+	s->r = r;
+	s->m = m;
+	s->span = NULL;
+	s->scope = NULL;
+	s->resource = NULL;
+	s->trace = NULL;
+	s->differs = false;
+}
 
 static void *regex_alloc(size_t n, void *ctx)
 {
@@ -350,9 +375,13 @@ static void run(struct subject *s, uint32_t pc, uint64_t *out)
 void tw_rules_match_resource(const struct tw_rules *r, struct tw_matcher *m,
                              struct tw_resource *res)
 {
-	struct subject s = {.r = r, .m = m, .resource = res};
+	struct subject s;
+
+	begin_span(&s, r, m);
+	s.resource = res;
 
 	memset(res->leaf, 0, sizeof(res->leaf));
+	res->matched = true;
 	if (r->resource_bit_count)
 		run(&s, r->resource_begin, res->leaf);
 }
@@ -360,17 +389,28 @@ void tw_rules_match_resource(const struct tw_rules *r, struct tw_matcher *m,
 void tw_rules_match(const struct tw_rules *r, struct tw_matcher *m, const struct tw_resource *res,
                     const struct tw_scope *scope, struct tw_span *span)
 {
-	struct subject s = {.r = r, .m = m, .span = span, .scope = scope, .resource = res};
+	struct subject s;
+
+	begin_span(&s, r, m);
+	s.span = span;
+	s.scope = scope;
+	s.resource = res;
 
 	memset(span->mask, 0, sizeof(span->mask));
 	run(&s, r->span_begin, span->mask);
 }
 
+/* The resource is looked at when the first of its spans is: where all operations are known, never.
+ */
 static void match_span(struct subject *s, const struct tw_request *req, struct tw_span *span)
 {
+	struct tw_resource *res = &req->resources[req->scopes[span->scope].resource];
+
+	if (!res->matched)
+		tw_rules_match_resource(s->r, s->m, res);
 	s->span = span;
 	s->scope = &req->scopes[span->scope];
-	s->resource = &req->resources[s->scope->resource];
+	s->resource = res;
 	memset(span->mask, 0, sizeof(span->mask));
 	run(s, s->r->span_begin, span->mask);
 }
@@ -389,10 +429,11 @@ static void match_operation(struct subject *s, const struct tw_request *req,
 
 void tw_rules_match_request(const struct tw_rules *r, struct tw_matcher *m, struct tw_request *req)
 {
-	struct subject s = {.r = r, .m = m};
+	struct subject s;
 
+	begin_span(&s, r, m);
 	for (uint32_t i = 0; i < req->resource_count; i++)
-		tw_rules_match_resource(r, m, &req->resources[i]);
+		req->resources[i].matched = false;
 	for (uint32_t i = 0; i < req->span_count; i++) {
 		struct tw_span *span = &req->spans[i];
 		struct tw_operation *op;
@@ -455,17 +496,49 @@ static bool condition_holds(struct subject *s, const struct tw_rule *rule)
 	return in->a;
 }
 
+/* Not initialised whole: it is large, and a decision is short. */
+static void begin_trace(struct subject *s, const struct tw_rules *r, const struct tw_trace_view *t)
+{
+	s->r = r;
+	s->m = NULL;
+	s->span = NULL;
+	s->scope = NULL;
+	s->resource = NULL;
+	s->trace = t;
+	set_bits(s);
+}
+
+/* The first rule from `from` on whose condition holds; rule_count: none. */
+static uint32_t next_rule(struct subject *s, uint32_t from)
+{
+	const struct tw_rules *r = s->r;
+
+	for (uint32_t w = from / 64; w < r->rule_words; w++) {
+		uint64_t rules = r->candidates[w];
+
+		for (uint32_t b = 0; b < s->bit_count; b++)
+			rules |= r->candidates[(size_t)(s->bit[b] + 1) * r->rule_words + w];
+		if (w == from / 64)
+			rules &= ~UINT64_C(0) << from % 64;
+		for (; rules; rules &= rules - 1) {
+			uint32_t i = w * 64 + (uint32_t)__builtin_ctzll(rules);
+
+			if (condition_holds(s, &r->rule[i]))
+				return i;
+		}
+	}
+	return r->rule_count;
+}
+
 /* The threshold under which a trace that passed the rules before `from` would have been kept all
  * the same. */
 static uint64_t threshold_behind(struct subject *s, const struct tw_rates *rates, uint32_t from)
 {
 	uint64_t loosest = TW_CERTAIN, t;
 
-	for (uint32_t i = from; i < s->r->rule_count; i++) {
+	for (uint32_t i = from; (i = next_rule(s, i)) < s->r->rule_count; i++) {
 		const struct tw_rule *rule = &s->r->rule[i];
 
-		if (!condition_holds(s, rule))
-			continue;
 		if (rule->keep == TW_KEEP_NONE)
 			return loosest;
 		if (rule->keep != TW_KEEP_BUDGET)
@@ -487,17 +560,16 @@ static void answer(struct tw_verdict *v, uint32_t rule, bool keep, uint64_t thre
 void tw_rules_decide(const struct tw_rules *r, struct tw_rates *rates,
                      const struct tw_trace_view *t, uint64_t now_ns, struct tw_verdict *v)
 {
-	struct subject s = {.r = r, .trace = t};
+	struct subject s;
 	bool capped = false; /* a spent window sent it on: its probability is not known */
 	uint64_t in_force, behind;
 
+	begin_trace(&s, r, t);
 	*v = (struct tw_verdict){
 	    .reason = t->reason, .generation = t->generation, .destinations = 0xFF};
-	for (uint32_t i = 0; i < r->rule_count; i++) {
+	for (uint32_t i = 0; (i = next_rule(&s, i)) < r->rule_count; i++) {
 		const struct tw_rule *rule = &r->rule[i];
 
-		if (!condition_holds(&s, rule))
-			continue;
 		switch (rule->keep) {
 		case TW_KEEP_ALL:
 			answer(v, i, true, 0);
@@ -532,12 +604,13 @@ void tw_rules_decide(const struct tw_rules *r, struct tw_rates *rates,
 bool tw_rules_late(const struct tw_rules *r, const struct tw_trace_view *span_as_trace,
                    struct tw_verdict *v)
 {
-	struct subject s = {.r = r, .trace = span_as_trace};
+	struct subject s;
 
-	for (uint32_t i = 0; i < r->rule_count; i++) {
+	begin_trace(&s, r, span_as_trace);
+	for (uint32_t i = 0; (i = next_rule(&s, i)) < r->rule_count; i++) {
 		const struct tw_rule *rule = &r->rule[i];
 
-		if (!rule->alone || rule->keep == TW_KEEP_BUDGET || !condition_holds(&s, rule))
+		if (!rule->alone || rule->keep == TW_KEEP_BUDGET)
 			continue;
 		if (rule->keep != TW_KEEP_ALL)
 			return false; /* it stands before; it let the trace go, or would have */

@@ -172,7 +172,14 @@ struct tw_rules {
 	uint32_t resource_begin, resource_end; /* segments of code; an END is their last */
 	uint32_t span_begin, span_end;
 	uint32_t bit_count, resource_bit_count, memo_count, slot_count;
+	/* What a trace of these bits may match, a bit a rule: those that need none of the trace's
+	 * bits, then for each bit those that need it; rule_words words each. */
+	uint64_t *candidates;
+	uint32_t rule_words;
 };
+
+/* candidates.c: makes r->candidates once all else is there; false: no memory. */
+bool tw_candidates_make(struct tw_rules *r);
 
 /* True when every index, jump, size and stack depth of r is in range, so that eval.c needs no
  * checks. */

@@ -1,8 +1,8 @@
 /* What rules and metrics found for an operation, remembered from request to request.
  *
  * A request has some operations of its own (tw/model/span.h); most of them were there in the
- * request before. A memo is a table with one place for each hash: what falls together takes turns,
- * and is found anew. Keys are keyed hashes of the template and of the scope with its resource, 128
+ * request before. A memo is a table with two places for each hash: more than that take turns, and
+ * are found anew. Keys are keyed hashes of the template and of the scope with its resource, 128
  * bits together. One owner, one generation of the rules: cleared when it changes. Memory: 64 bytes
  * a place. */
 #ifndef TW_MODEL_MEMO_H

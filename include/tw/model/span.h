@@ -11,9 +11,13 @@
 #include "tw/base/arena.h"
 #include "tw/model/template.h"
 
-#define TW_MASK_WORDS                                                                              \
-	2u /* spanset bits of a span: 128; the rule compiler says when a file needs more */
-#define TW_LEAF_WORDS 8u /* predicate bits of a resource: 512 */
+/* Spanset bits of a span, 64 a word: 128, or what -DTW_MASK_WORDS=N makes of it; the rule compiler
+ * says when a file needs more. Each word is 8 bytes more of every open trace and view. */
+#ifndef TW_MASK_WORDS
+#define TW_MASK_WORDS 2u
+#endif
+#define TW_LEAF_WORDS                                                                              \
+	(TW_MASK_WORDS < 8 ? 8u : TW_MASK_WORDS) /* predicate bits of a resource: 512 */
 
 struct tw_id128 {
 	uint64_t hi, lo; /* the id's bytes 0–7 and 8–15, big endian */
@@ -45,6 +49,7 @@ struct tw_resource {          /* one ResourceSpans */
 	uint64_t slots_set;   /* bit k: slots[k] is valid */
 	struct tw_value *slots; /* indexed by slot, as far as slots_set goes; NULL when it is 0 */
 	uint64_t leaf[TW_LEAF_WORDS]; /* rules: predicate bits that depend on the resource alone */
+	bool matched;                 /* rules: leaf is filled */
 };
 
 struct tw_scope {             /* one ScopeSpans */
