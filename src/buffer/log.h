@@ -211,6 +211,17 @@ static inline uint32_t tw_entry_span_bytes(const struct tw_entry *e)
 	return e->word & TW_BLOCK_PACKED ? tw_entry_bytes(e) - (uint32_t)sizeof(struct tw_packed)
 	                                 : e->bytes_n;
 }
+/* Asks for the values that packing will read. */
+static inline void tw_log_prefetch(const struct tw_request *req, const struct tw_span *sp)
+{
+	const struct tw_place *place;
+
+	if (sp->operation == 0)
+		return;
+	place = req->places + sp->places;
+	__builtin_prefetch(sp->bytes + place->at);
+	__builtin_prefetch(tw_template_kind_of(req->operations[sp->operation - 1].template));
+}
 /* Is there so much room that nobody has to count? For usual spans with usual heads in a segment
  * that is not nearly full. */
 static inline bool tw_log_roomy(const struct tw_log *l, const struct tw_request *req,

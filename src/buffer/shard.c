@@ -437,12 +437,13 @@ static void group_load(const struct tw_shard *s, struct group *g, const struct t
 	}
 }
 
-static void group_probe(const struct tw_shard *s, struct group *g)
+static void group_probe(const struct tw_shard *s, struct group *g, const struct tw_request *req)
 {
 	for (uint32_t k = 0; k < g->n; k++) {
 		const struct tw_span *sp = g->sp[k];
 		struct tw_table_probe p = tw_table_probe(&s->table, sp->hash);
 
+		tw_log_prefetch(req, sp);
 		g->hint[k] = TW_RECORD_NONE;
 		if (k > 0 && tw_id_eq(sp->trace_id, g->sp[k - 1]->trace_id))
 			continue; /* a run: the record of the one before */
@@ -481,7 +482,7 @@ void tw_shard_add(struct tw_shard *s, const struct tw_request *req, const uint32
 			group_load(s, &g[k % 3], req, idx + k * GROUP,
 			           n - k * GROUP < GROUP ? n - k * GROUP : GROUP);
 		if (k >= 1 && k - 1 < groups)
-			group_probe(s, &g[(k - 1) % 3]);
+			group_probe(s, &g[(k - 1) % 3], req);
 		if (k >= 2)
 			group_add(s, &b, &g[(k - 2) % 3]);
 	}

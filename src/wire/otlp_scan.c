@@ -4,6 +4,7 @@
  * way, and read when their group ends: one pass over the spans in any field order. Groups that hold
  * no admitted span leave nothing. */
 #include <stdio.h>
+#include <string.h>
 
 #include "shape.h"
 #include "tw/base/limits.h"
@@ -341,7 +342,7 @@ int tw_otlp_scan(const struct tw_scan_opts *o, struct tw_slice body, struct tw_r
 	begin_body(&s, WIRE_REQUEST, body);
 	if (s.templates) {
 		s.templates->stamp++;
-		s.templates->ahead[1].p = NULL;
+		memset(s.templates->ahead, 0, sizeof(s.templates->ahead));
 	}
 	e = scan_request(&s);
 	return TW_LIKELY(!e) ? 0 : failed(&s, e, err);

@@ -545,24 +545,42 @@ static inline __attribute__((always_inline)) struct ahead peek(const struct scan
 	return a;
 }
 
-/* Asks for what the spans behind this one need: of the one after the next its slot, of the next one
- * the template that the slot holds. Wrong about them, it costs a little time. */
+/* Another scope begins, or a span was not as most are. */
+static __attribute__((noinline)) void look_anew(struct scan *s, const uint8_t *end)
+{
+	struct ahead *a = s->templates->ahead;
+
+	for (uint32_t i = 0; i < AHEAD; i++) {
+		a[i] = end ? peek(s, end) : (struct ahead){.p = NULL};
+		end = a[i].p ? a[i].end : NULL;
+		if (end)
+			__builtin_prefetch(shape_slot(s->templates, a[i].hash));
+	}
+}
+
+/* Asks for what the spans behind this one need: of the AHEAD-th its slot, of one in between the
+ * template that the slot holds. Wrong about them, it costs a little time. */
 static inline void look_ahead(struct scan *s, const uint8_t *end)
 {
 	struct ahead *a = s->templates->ahead;
 	const char *guess;
 
-	a[0] = TW_LIKELY(a[1].p == end + 3) ? a[1] : peek(s, end);
-	a[1].p = NULL;
-	if (TW_UNLIKELY(!a[0].p))
+	if (TW_UNLIKELY(a[1].p != end + 3)) {
+		look_anew(s, end);
 		return;
-	guess = (const char *)shape_slot(s->templates, a[0].hash)->guess;
-	if (TW_LIKELY(guess != NULL))
-		for (uint32_t i = 0; i < PREFETCH_BYTES; i += 64)
-			__builtin_prefetch(guess + i);
-	a[1] = peek(s, a[0].end);
-	if (TW_LIKELY(a[1].p != NULL))
-		__builtin_prefetch(shape_slot(s->templates, a[1].hash));
+	}
+	for (uint32_t i = 0; i + 1 < AHEAD; i++)
+		a[i] = a[i + 1];
+	if (TW_LIKELY(a[AHEAD_TEMPLATE].p != NULL)) {
+		guess = (const char *)shape_slot(s->templates, a[AHEAD_TEMPLATE].hash)->guess;
+		if (TW_LIKELY(guess != NULL))
+			for (uint32_t i = 0; i < PREFETCH_BYTES; i += 64)
+				__builtin_prefetch(guess + i);
+	}
+	if (TW_LIKELY(a[AHEAD - 1].p != NULL))
+		a[AHEAD - 1] = peek(s, a[AHEAD - 1].end);
+	if (TW_LIKELY(a[AHEAD - 1].p != NULL))
+		__builtin_prefetch(shape_slot(s->templates, a[AHEAD - 1].hash));
 }
 
 bool SCAN_TEMPLATED(struct scan *s, struct tw_span *v, const uint8_t *p, const uint8_t *end,

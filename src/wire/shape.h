@@ -20,6 +20,8 @@
 #define NODE_BYTES_MAX   192u /* of a run: SCAN_SLACK_BYTES covers it */
 #define NODE_PAD         64u  /* a comparison reads so far behind */
 #define CHAIN_MAX        8u   /* shapes in one slot */
+#define AHEAD            4u   /* spans that are looked at before their time; and the one of them */
+#define AHEAD_TEMPLATE   2u   /* whose template is asked for */
 
 enum node_kind {
 	NODE_BYTES = TW_PART_BYTES,
@@ -86,9 +88,9 @@ struct tw_templates {
 	uint64_t spans, learns; /* the credit */
 	uint64_t stamp;         /* of the request at hand */
 	scan_templated_fn *scan;
-	uint32_t generation;   /* of the keys */
-	uint32_t hand;         /* of the clock that evicts */
-	struct ahead ahead[2]; /* the next one, and the one behind it */
+	uint32_t generation;       /* of the keys */
+	uint32_t hand;             /* of the clock that evicts */
+	struct ahead ahead[AHEAD]; /* the next ones, in order */
 	struct shape_slot slot[SHAPE_SLOTS];
 	uint16_t seen[SHAPE_SEEN];
 	struct tw_template_stats stats;
