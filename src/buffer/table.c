@@ -143,7 +143,7 @@ static void grow_some(struct tw_table *t)
 		move_some(t);
 	} else if (t->next.slots) {
 		clear_some(t);
-	} else if (t->count >= slots / 5 * 2 && t->count >= t->refused_at &&
+	} else if (t->count >= slots / 5 * 3 && t->count >= t->refused_at &&
 	           slots < (UINT64_C(1) << 31)) {
 		t->refused_at = 0;
 		t->cursor = 0;
