@@ -300,7 +300,7 @@ static inline bool match(const struct tw_template *t, const struct prefix *x, co
 
 /* From p to the end of the span along the trie; NULL: it is not known. path, if not NULL: the nodes
  * passed, as many as SHAPE_DEPTH_MAX. */
-static inline __attribute__((always_inline)) struct leaf *
+static inline __attribute__((always_inline)) struct node *
 walk(const struct shape *sh, const uint8_t *span, const uint8_t *p, const uint8_t *end,
      struct tw_place *places, struct node **path)
 {
@@ -320,7 +320,7 @@ walk(const struct shape *sh, const uint8_t *span, const uint8_t *p, const uint8_
 			q = same(p, node->bytes, node->n) ? p + node->n : NULL;
 		} else if (TW_UNLIKELY(node->kind == NODE_LEAF)) {
 			if (p == end)
-				return leaf_of(node);
+				return node;
 			q = NULL;
 		} else {
 			struct tw_slice value;
@@ -349,7 +349,7 @@ walk(const struct shape *sh, const uint8_t *span, const uint8_t *p, const uint8_
 }
 
 /* The leaf's template is missing, or was made before the shape changed. false: it has none. */
-static __attribute__((noinline)) bool renew(struct scan *s, struct shape *sh, struct leaf *leaf,
+static __attribute__((noinline)) bool renew(struct scan *s, struct shape *sh, struct node *leaf,
                                             const uint8_t *span, const uint8_t *p,
                                             const uint8_t *end)
 {
@@ -367,7 +367,7 @@ static __attribute__((noinline)) bool renew(struct scan *s, struct shape *sh, st
 	leaf->version = sh->version;
 	if (walk(sh, span, p, end, places, path) != leaf)
 		return false;
-	while (path[depth] != &leaf->node)
+	while (path[depth] != leaf)
 		depth++;
 	leaf->template = shape_template(t, s->keys, sh, path, depth);
 	if (!leaf->template)
@@ -490,7 +490,7 @@ static __attribute__((noinline)) struct tw_template *other(struct scan *s, struc
 {
 	struct tw_templates *t = s->templates;
 	struct shape *sh = find(t, x);
-	struct leaf *leaf;
+	struct node *leaf;
 
 	missed->x = *x;
 	missed->shape = sh;

@@ -28,8 +28,8 @@ static void shape_free(struct tw_templates *t, struct shape *sh)
 		struct node *n = sh->all;
 
 		sh->all = n->all;
-		if (n->kind == NODE_LEAF && leaf_of(n)->template) {
-			tw_template_put(leaf_of(n)->template);
+		if (n->kind == NODE_LEAF && n->template) {
+			tw_template_put(n->template);
 			t->stats.templates--;
 		}
 		tw_free(n);
@@ -120,6 +120,7 @@ struct shape *shape_add(struct tw_templates *t, const struct prefix *x)
 	if (!sh)
 		return NULL;
 	sh->hash = x->hash;
+	sh->version = 1;
 	sh->bytes = (uint32_t)bytes;
 	sh->used = true;
 	sh->has_parent = x->parent_id != NULL;
@@ -136,7 +137,7 @@ struct shape *shape_add(struct tw_templates *t, const struct prefix *x)
 struct node *node_new(struct tw_templates *t, struct shape *sh, uint8_t kind, const uint8_t *bytes,
                       uint32_t n)
 {
-	size_t size = kind == NODE_LEAF ? sizeof(struct leaf) : sizeof(struct node) + n + NODE_PAD;
+	size_t size = sizeof(struct node) + (kind == NODE_LEAF ? 0 : n + NODE_PAD);
 	struct node *node;
 
 	if (sh->nodes == SHAPE_NODES_MAX)

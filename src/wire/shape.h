@@ -33,19 +33,15 @@ enum node_kind {
 };
 
 struct node {
-	struct node *next; /* behind it, where it is there; of a leaf nothing */
-	struct node *alt;  /* else this one, in its place */
-	struct node *all;  /* of the shape, to free them */
+	struct node *next;            /* behind it, where it is there; of a leaf nothing */
+	struct node *alt;             /* else this one, in its place */
+	struct node *all;             /* of the shape, to free them */
+	struct tw_template *template; /* of a leaf; NULL: none */
+	uint32_t version; /* of a leaf: the shape's when the template was made; 0: never */
 	uint8_t kind;
 	uint8_t raw; /* RAW: bytes that differ; its bytes[] are none */
 	uint16_t n;  /* as in struct tw_part; bytes[] are the part's */
 	uint8_t bytes[];
-};
-
-struct leaf {
-	struct node node;
-	struct tw_template *template; /* NULL: none */
-	uint32_t version;             /* the shape's when the template was made; 0: never */
 };
 
 struct shape {
@@ -112,11 +108,6 @@ struct missed {
 	struct shape *shape;
 	bool learn;
 };
-
-static inline struct leaf *leaf_of(struct node *n)
-{
-	return (struct leaf *)n;
-}
 
 /* shape.c */
 struct shape *shape_add(struct tw_templates *t, const struct prefix *x);
