@@ -546,7 +546,7 @@ uint32_t tw_unpack(const uint8_t *segment, const struct tw_packed *e, struct tw_
 
 /* ---- moving ---- */
 
-/* Where a value's bytes end, and its text if it is a shared one. */
+/* Where a value ends, and its text if it is a shared one. */
 static const uint8_t *step(const uint8_t *segment, const struct tw_part *part, const uint8_t *from,
                            struct tw_slice *shared)
 {
@@ -564,87 +564,82 @@ static const uint8_t *step(const uint8_t *segment, const struct tw_part *part, c
 	return from;
 }
 
-/* Texts of the span go into the open segment; off[] are their places there, 0 where there is none.
- */
-static void move_texts(struct tw_log *l, const uint8_t *segment, const struct tw_unpacked *u,
-                       uint32_t off[TW_TEMPLATE_VALUES_MAX])
+struct piece { /* a differing value as it lies in an entry */
+	const uint8_t *p;
+	uint32_t n;
+	struct tw_slice shared; /* its text, if that lies elsewhere in the segment; else empty */
+};
+
+/* Returns how many. */
+static uint32_t pieces(const uint8_t *segment, const struct tw_unpacked *u,
+                       struct piece piece[TW_TEMPLATE_VALUES_MAX])
 {
-	const uint8_t *from = u->values;
-	uint32_t value = 0;
+	const uint8_t *p = u->values;
+	uint32_t n = 0;
 
-	for (uint32_t i = 0; value < u->layout->value_count; i++) {
-		struct tw_slice text;
+	for (uint32_t i = 0; i < u->layout->part_count; i++) {
+		const struct tw_part *part = &u->layout->part[i];
 
-		if (u->layout->part[i].kind == TW_PART_BYTES)
+		if (part->kind == TW_PART_BYTES)
 			continue;
-		from = step(segment, &u->layout->part[i], from, &text);
-		off[value++] = text.n > 0 ? tw_log_put_text(l, text, text_hash(l, text)) : 0;
+		piece[n].p = p;
+		p = step(segment, part, p, &piece[n].shared);
+		piece[n].n = (uint32_t)(p - piece[n].p);
+		n++;
 	}
+	return n;
 }
 
 /* Room that the entry takes at most, the texts that it refers to among it. */
-static uint64_t repack_need(const uint8_t *segment, const struct tw_packed *e,
-                            const struct tw_unpacked *u)
+static uint64_t repack_need(const struct tw_packed *e, const struct piece *piece, uint32_t n)
 {
 	uint64_t need = tw_entry_bytes((const struct tw_entry *)e) + 32;
-	const uint8_t *from = u->values;
-	uint32_t value = 0;
 
-	for (uint32_t i = 0; value < u->layout->value_count; i++) {
-		struct tw_slice text;
-
-		if (u->layout->part[i].kind == TW_PART_BYTES)
-			continue;
-		from = step(segment, &u->layout->part[i], from, &text);
-		need += text.n > 0 ? tw_head_size(text.n) + 2 * text.n : 0;
-		value++;
-	}
+	for (uint32_t i = 0; i < n; i++)
+		if (piece[i].shared.n > 0)
+			need += tw_head_size(piece[i].shared.n) + 2 * piece[i].shared.n;
 	return need;
 }
 
 uint32_t tw_repack(struct tw_log *l, const uint8_t *segment, const struct tw_packed *from,
                    uint32_t *size)
 {
-	uint32_t off[TW_TEMPLATE_VALUES_MAX], operation, value = 0;
+	struct piece piece[TW_TEMPLATE_VALUES_MAX];
+	uint32_t off[TW_TEMPLATE_VALUES_MAX], operation, n;
 	struct tw_segment *g = &l->pool->slots[l->open];
-	struct tw_segment_header *h = open_header(l);
 	struct tw_unpacked u;
 	struct tw_packed *e;
-	const uint8_t *q;
 	uint8_t *p;
 
 	tw_unpack_head(segment, from, &u);
+	n = pieces(segment, &u, piece);
 	operation = tw_log_copy_operation(l, segment, tw_packed_operation(from),
-	                                  repack_need(segment, from, &u));
+	                                  repack_need(from, piece, n));
 	if (operation == 0)
 		return 0;
-	move_texts(l, segment, &u, off);
+	/* Texts first: they lie before the entry. */
+	for (uint32_t i = 0; i < n; i++)
+		off[i] = piece[i].shared.n > 0
+		             ? tw_log_put_text(l, piece[i].shared, text_hash(l, piece[i].shared))
+		             : 0;
 	e = (struct tw_packed *)(g->mem + g->used);
 	e->word = from->word;
 	e->record = from->record;
-	p = put_fixed(e->bytes, h, u.span_id, u.layout->has_parent ? &u.parent_id : NULL,
-	              u.start_ns, u.duration_ns);
+	p = put_fixed(e->bytes, open_header(l), u.span_id,
+	              u.layout->has_parent ? &u.parent_id : NULL, u.start_ns, u.duration_ns);
 	if (u.op->series == TW_SERIES_DIFFERS) {
 		memcpy(p, &u.series, 4);
 		p += 4;
 	}
-	q = u.values;
-	for (uint32_t i = 0; value < u.layout->value_count; i++) {
-		const uint8_t *begin = q;
-		struct tw_slice text;
-
-		if (u.layout->part[i].kind == TW_PART_BYTES)
-			continue;
-		q = step(segment, &u.layout->part[i], q, &text);
-		if (text.n == 0) {
-			memcpy(p, begin, (size_t)(q - begin));
-			p += q - begin;
-		} else if (off[value] != 0) {
-			p = put_shared(p, off[value]);
+	for (uint32_t i = 0; i < n; i++) {
+		if (off[i] != 0) {
+			p = put_shared(p, off[i]);
+		} else if (piece[i].shared.n > 0) {
+			p = put_exact(p, piece[i].shared.p, (uint32_t)piece[i].shared.n);
 		} else {
-			p = put_exact(p, text.p, (uint32_t)text.n);
+			memcpy(p, piece[i].p, piece[i].n);
+			p += piece[i].n;
 		}
-		value++;
 	}
 	*size = finish(e, p, operation);
 	return g->used;

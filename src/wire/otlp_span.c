@@ -145,18 +145,8 @@ static inline void text(const struct scan *s, struct span_state *st, const uint8
 		st->utf8_at = at;
 }
 
-static enum tw_status status_of(uint64_t code)
+void scan_status(const uint8_t *p, const uint8_t *end, struct scan_status *out)
 {
-	return (uint32_t)code < TW_STATUS_COUNT ? (enum tw_status)(uint32_t)code : TW_STATUS_UNSET;
-}
-
-__attribute__((noinline)) static bool status_slow(struct span_state *st, struct tw_span *v,
-                                                  const uint8_t *p, uint32_t n)
-{
-	const uint8_t *end = p + n;
-
-	if (!check(st, WIRE_STATUS, p, n))
-		return false;
 	while (p < end) {
 		uint32_t tag;
 		uint64_t u;
@@ -164,19 +154,32 @@ __attribute__((noinline)) static bool status_slow(struct span_state *st, struct 
 		p = tw_pb_tag(p, end, &tag);
 		TW_ASSERT(p);
 		if (tag == TW_PB_TAG(2, TW_PB_LEN)) {
-			p = tw_pb_len(p, end, &v->status_message_n);
+			p = tw_pb_len(p, end, &out->message_n);
 			TW_ASSERT(p);
-			v->status_message = p;
-			p += v->status_message_n;
+			out->message = p;
+			p += out->message_n;
 		} else if (tag == TW_PB_TAG(3, TW_PB_VARINT)) {
 			p = tw_pb_varint(p, end, &u);
 			TW_ASSERT(p);
-			v->status = (uint8_t)status_of(u);
+			out->status = (uint8_t)scan_status_of(u);
 		} else {
 			p = tw_pb_skip(p, end, tag);
 			TW_ASSERT(p);
 		}
 	}
+}
+
+__attribute__((noinline)) static bool status_slow(struct span_state *st, struct tw_span *v,
+                                                  const uint8_t *p, uint32_t n)
+{
+	struct scan_status s = {v->status_message, v->status_message_n, v->status};
+
+	if (!check(st, WIRE_STATUS, p, n))
+		return false;
+	scan_status(p, p + n, &s);
+	v->status_message = s.message;
+	v->status_message_n = s.message_n;
+	v->status = s.status;
 	return true;
 }
 
@@ -185,7 +188,7 @@ static inline bool status(struct span_state *st, struct tw_span *v, const uint8_
 	if (n == 0)
 		return true;
 	if (n == 2 && p[0] == TW_PB_TAG(3, TW_PB_VARINT) && p[1] < 0x80) {
-		v->status = (uint8_t)status_of(p[1]);
+		v->status = (uint8_t)scan_status_of(p[1]);
 		return true;
 	}
 	return status_slow(st, v, p, n);

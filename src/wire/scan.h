@@ -43,6 +43,18 @@ static inline void scan_take(struct scan_slots *a, int slot, struct tw_value v)
 void scan_key_value(const struct scan *s, const uint8_t *p, const uint8_t *end,
                     struct scan_slots *a);
 
+static inline enum tw_status scan_status_of(uint64_t code)
+{
+	return (uint32_t)code < TW_STATUS_COUNT ? (enum tw_status)(uint32_t)code : TW_STATUS_UNSET;
+}
+struct scan_status {
+	const uint8_t *message;
+	uint32_t message_n;
+	uint8_t status;
+};
+/* A Status that is known to be well-formed, on top of what *out holds. */
+void scan_status(const uint8_t *p, const uint8_t *end, struct scan_status *out);
+
 /* The span [p, end), whose tag is at `at`: appended to the request, or counted as rejected.
  * TW_EINVAL: malformed; TW_ENOMEM. */
 int scan_span(struct scan *s, const uint8_t *at, const uint8_t *p, const uint8_t *end,

@@ -57,33 +57,14 @@ static void write_layout(struct tw_layout *l, const struct plan *plan, const str
 
 /* ---- what its spans have in common ---- */
 
-static enum tw_status status_of(uint64_t code)
-{
-	return (uint32_t)code < TW_STATUS_COUNT ? (enum tw_status)(uint32_t)code : TW_STATUS_UNSET;
-}
-
 static void read_status(struct tw_template *t, const uint8_t *p, const uint8_t *end)
 {
-	while (p < end) {
-		uint32_t tag;
-		uint64_t u;
+	struct scan_status s = {t->status_message, t->status_message_n, t->status};
 
-		p = tw_pb_tag(p, end, &tag);
-		TW_ASSERT(p); /* it was scanned before */
-		if (tag == TW_PB_TAG(2, TW_PB_LEN)) {
-			p = tw_pb_len(p, end, &t->status_message_n);
-			TW_ASSERT(p);
-			t->status_message = p;
-			p += t->status_message_n;
-		} else if (tag == TW_PB_TAG(3, TW_PB_VARINT)) {
-			p = tw_pb_varint(p, end, &u);
-			TW_ASSERT(p);
-			t->status = (uint8_t)status_of(u);
-		} else {
-			p = tw_pb_skip(p, end, tag);
-			TW_ASSERT(p);
-		}
-	}
+	scan_status(p, end, &s);
+	t->status_message = s.message;
+	t->status_message_n = s.message_n;
+	t->status = s.status;
 }
 
 /* A run of fields; the last one may be the begin of an attribute whose value is RAW, which nobody

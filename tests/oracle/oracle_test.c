@@ -9,6 +9,7 @@
 
 #include "generate.h"
 #include "otlp.pb-c.h"
+#include "same_views.h"
 #include "tw/base/limits.h"
 #include "tw/wire.h"
 
@@ -17,7 +18,8 @@
 struct state {
 	struct tw_keytab *keys;
 	struct tw_scan_opts o;
-	struct tw_request r, again;
+	struct tw_templates *templates; /* of all cases */
+	struct tw_request r, again, templated;
 	uint64_t seed;
 	uint64_t both, neither, spans, rejected, json; /* how many */
 	uint64_t stricter[REASONS];                    /* accepted by protobuf-c alone, by reason */
@@ -25,11 +27,8 @@ struct state {
 
 /* Why we may refuse what protobuf-c accepts. */
 static const char *const reasons[REASONS] = {
-    "nest deeper than 32 levels",
-    "longer than ten bytes or 64 bits",
-    "field number 0",
-    "past field 2^29-1",
-    "bool_value has wire type",
+    "nest deeper than 32 levels", "longer than ten bytes or 64 bits", "field number 0",
+    "past field 2^29-1",          "bool_value has wire type",
 };
 
 static void __attribute__((noreturn, format(printf, 2, 3)))
@@ -552,6 +551,24 @@ static void check_stricter(struct state *s, const char *text)
 	die(s, "protobuf-c accepts, we say: %s", text);
 }
 
+/* With what the cases before have taught; twice, so that some of it is learnt now. */
+static void check_templates(struct state *s, struct tw_slice body, int e,
+                            const struct tw_error *generic)
+{
+	struct tw_scan_opts o = s->o;
+	struct tw_error err = {0};
+
+	o.templates = s->templates;
+	for (int i = 0; i < 2; i++) {
+		tw_request_reset(&s->templated);
+		if (tw_otlp_scan(&o, body, &s->templated, &err) != e)
+			die(s, "with templates the scan says %d", err.code);
+		if (e ? strcmp(err.text, generic->text) != 0
+		      : differing_view(&s->r, &s->templated) != -1)
+			die(s, "with templates there are other views");
+	}
+}
+
 static void one_case(struct state *s)
 {
 	struct rng r = {s->seed};
@@ -573,6 +590,7 @@ static void one_case(struct state *s)
 		memcpy(exact, b.p, b.n);
 	tw_request_reset(&s->r);
 	e = tw_otlp_scan(&s->o, tw_slice(exact, b.n), &s->r, &err);
+	check_templates(s, tw_slice(exact, b.n), e, &err);
 	q = (Oracle__Request *)unpack(&oracle__request__descriptor,
 	                              (ProtobufCBinaryData){b.n, exact});
 	if (q)
@@ -617,6 +635,9 @@ int main(int argc, char **argv)
 	    .key = {5, 6}, .keys = s->keys, .spans_max = TW_REQUEST_SPANS_MAX};
 	tw_request_init(&s->r);
 	tw_request_init(&s->again);
+	tw_request_init(&s->templated);
+	s->templates = tw_templates_create(s->o.key, 1 << 20);
+	CHECK(s->templates);
 	for (uint64_t i = 0; i < count; i++) {
 		s->seed = first + i;
 		one_case(s);
@@ -636,6 +657,8 @@ int main(int argc, char **argv)
 		      s->rejected > count / 100);
 	tw_request_deinit(&s->r);
 	tw_request_deinit(&s->again);
+	tw_request_deinit(&s->templated);
+	tw_templates_destroy(&s->templates);
 	tw_keytab_destroy(&s->keys);
 	return 0;
 }

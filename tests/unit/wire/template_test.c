@@ -1,0 +1,272 @@
+/* What the scanner learns, and what it must not. That the views are the same is the oracle's part.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "scan_fixture.h"
+
+static uint64_t number; /* so that no id comes twice */
+
+static void put_span(struct pb *b, const char *name, const char *user, int64_t status)
+{
+	uint64_t id[2] = {++number, 1}, span = number, parent = 7;
+
+	pb_begin(b, 2);
+	pb_bytes(b, 1, id, 16);
+	pb_bytes(b, 2, &span, 8);
+	pb_bytes(b, 4, &parent, 8);
+	pb_str(b, 5, name);
+	pb_varint(b, 6, 2);
+	pb_fixed64(b, 7, 1000 + number);
+	pb_fixed64(b, 8, 2000 + 2 * number);
+	pb_attr(b, 9, "http.request.method", "GET");
+	pb_attr(b, 9, "user.id", user);
+	pb_attr_int(b, 9, "http.response.status_code", status);
+	pb_attr(b, 9, "net.transport", "a value that is always the same, and some more of it");
+	pb_fixed32(b, 16, 0x101);
+	pb_end(b);
+}
+
+/* Room behind the last span, as a body of many has. */
+static void put_tail(struct pb *b)
+{
+	uint8_t nothing[400] = {0};
+
+	pb_bytes(b, 100, nothing, sizeof(nothing));
+}
+
+/* One request with one span; its view. */
+static const struct tw_span *scan_one(struct fixture *x, const char *name, const char *user,
+                                      int64_t status)
+{
+	pb_clear(&x->b);
+	pb_begin(&x->b, 1);
+	pb_begin(&x->b, 2);
+	put_span(&x->b, name, user, status);
+	pb_end(&x->b);
+	pb_end(&x->b);
+	put_tail(&x->b);
+	assert_int_equal(fixture_scan(x), 0);
+	assert_int_equal(x->r.span_count, 1);
+	return &x->r.spans[0];
+}
+
+static const struct tw_template *template_of(const struct fixture *x)
+{
+	uint32_t operation = x->r.spans[0].operation;
+
+	return operation ? x->r.operations[operation - 1].template : NULL;
+}
+
+static void init(struct fixture *x, size_t bytes_max)
+{
+	fixture_init(x);
+	x->o.templates = tw_templates_create(x->o.key, bytes_max);
+	assert_non_null(x->o.templates);
+	(void)tw_templates_generation(x->o.templates, 1);
+}
+
+static void deinit(struct fixture *x)
+{
+	tw_request_reset(&x->r);
+	tw_templates_destroy(&x->o.templates);
+	fixture_deinit(x);
+}
+
+static void a_name_is_learnt_when_it_comes_again(void **state)
+{
+	struct fixture x;
+
+	(void)state;
+	init(&x, 1 << 20);
+	assert_int_equal(scan_one(&x, "GET /", "ada", 200)->operation, 0);
+	assert_int_equal(tw_templates_stats(x.o.templates).shapes, 0);
+	assert_int_equal(scan_one(&x, "GET /", "ada", 200)->operation, 0);
+	assert_int_equal(tw_templates_stats(x.o.templates).shapes, 1);
+	assert_int_equal(scan_one(&x, "GET /", "ada", 200)->operation, 1);
+	assert_int_equal(x.r.operation_count, 1);
+	assert_int_equal(template_of(&x)->layout.value_count, 0);
+	assert_true(template_of(&x)->fixed);
+	deinit(&x);
+}
+
+static void a_value_that_nobody_reads_may_differ(void **state)
+{
+	struct fixture x;
+	const struct tw_place *place;
+
+	(void)state;
+	init(&x, 1 << 20);
+	for (int i = 0; i < 3; i++)
+		(void)scan_one(&x, "GET /", i % 2 ? "ada" : "grace", 200);
+	assert_int_equal(scan_one(&x, "GET /", "margaret", 200)->operation, 1);
+	assert_int_equal(template_of(&x)->layout.value_count, 1);
+	assert_true(template_of(&x)->fixed);
+	place = &x.r.places[x.r.spans[0].places];
+	assert_int_equal(place->n, 8);
+	assert_memory_equal(x.r.spans[0].bytes + place->at, "margaret", 8);
+	deinit(&x);
+}
+
+static void values_that_are_read_are_branches_as_long_as_they_are_few(void **state)
+{
+	struct fixture x;
+	const struct tw_span *s;
+
+	(void)state;
+	init(&x, 1 << 20);
+	for (int i = 0; i < 12; i++)
+		s = scan_one(&x, "GET /", "ada", 200 + i % 3);
+	assert_int_equal(s->operation, 1);
+	assert_true(template_of(&x)->fixed);
+	assert_int_equal(s->slots[KEY_STATUS].i, 202);
+	for (int i = 0; i < 60; i++)
+		s = scan_one(&x, "GET /", "ada", 300 + i);
+	s = scan_one(&x, "GET /", "ada", 599);
+	assert_int_equal(s->operation, 1);
+	assert_false(template_of(&x)->fixed);
+	assert_int_equal(s->slots[KEY_STATUS].i, 599);
+	deinit(&x);
+}
+
+static void another_generation_forgets(void **state)
+{
+	struct fixture x;
+
+	(void)state;
+	init(&x, 1 << 20);
+	for (int i = 0; i < 4; i++)
+		(void)scan_one(&x, "GET /", "ada", 200);
+	assert_non_null(template_of(&x));
+	assert_false(tw_templates_generation(x.o.templates, 1));
+	assert_true(tw_templates_generation(x.o.templates, 2));
+	/* The request still holds its template. */
+	assert_true(template_of(&x)->fixed);
+	assert_int_equal(tw_templates_stats(x.o.templates).templates, 0);
+	assert_int_equal(scan_one(&x, "GET /", "ada", 200)->operation, 0);
+	deinit(&x);
+}
+
+static void names_that_never_repeat_take_no_memory(void **state)
+{
+	struct fixture x;
+	char name[32];
+
+	(void)state;
+	init(&x, 1 << 20);
+	for (int i = 0; i < 3000; i++) {
+		snprintf(name, sizeof(name), "GET /orders/%08x", (unsigned)i * 2654435761u);
+		(void)scan_one(&x, name, "ada", 200);
+	}
+	/* But for those that a tag of 15 bits took for another. */
+	assert_true(tw_templates_stats(x.o.templates).shapes < 10);
+	deinit(&x);
+}
+
+static void memory_is_bounded_and_what_is_used_stays(void **state)
+{
+	struct fixture x;
+	struct tw_template_stats st;
+	char name[32];
+
+	(void)state;
+	init(&x, 100000);
+	for (int i = 0; i < 6000; i++) {
+		snprintf(name, sizeof(name), "GET /orders/%08x", (unsigned)(i / 2) * 2654435761u);
+		(void)scan_one(&x, name, "ada", 200);
+		if (i % 8 == 0)
+			(void)scan_one(&x, "GET /busy", "ada", 200);
+	}
+	st = tw_templates_stats(x.o.templates);
+	assert_true(st.evicted > 100);
+	assert_true(st.bytes < 100000 + 120000); /* and the cache's own tables */
+	assert_true(scan_one(&x, "GET /busy", "ada", 200)->operation != 0);
+	deinit(&x);
+}
+
+/* Spans of one name that have an attribute of their own each fill their shape, and then it is left
+ * alone. */
+static void a_shape_has_a_bounded_size(void **state)
+{
+	struct fixture x;
+	char user[300];
+
+	(void)state;
+	init(&x, 1 << 20);
+	for (int i = 0; i < 2000; i++) {
+		pb_clear(&x.b);
+		pb_begin(&x.b, 1);
+		pb_begin(&x.b, 2);
+		snprintf(user, sizeof(user), "key.%d", i);
+		put_span(&x.b, "GET /", "ada", 200);
+		pb_begin(&x.b, 2);
+		pb_bytes(&x.b, 1, (uint64_t[2]){i + 1u, 2}, 16);
+		pb_bytes(&x.b, 2, (uint64_t[1]){i + 1u}, 8);
+		pb_str(&x.b, 5, "POST /");
+		pb_fixed64(&x.b, 7, 1);
+		pb_fixed64(&x.b, 8, 2);
+		pb_attr(&x.b, 9, user, "a value");
+		pb_end(&x.b);
+		pb_end(&x.b);
+		pb_end(&x.b);
+		put_tail(&x.b);
+		assert_int_equal(fixture_scan(&x), 0);
+		assert_int_equal(x.r.span_count, 2);
+	}
+	assert_true(tw_templates_stats(x.o.templates).bytes < 200000);
+	assert_true(tw_templates_stats(x.o.templates).learned < 200);
+	assert_int_equal(x.r.spans[0].operation, 1);
+	deinit(&x);
+}
+
+/* A dimension of a request's first group must not leak: places and operations are as many as are
+ * used. */
+static void a_group_that_is_left_out_leaves_its_operations_unused(void **state)
+{
+	struct fixture x;
+
+	(void)state;
+	init(&x, 1 << 20);
+	for (int i = 0; i < 4; i++)
+		(void)scan_one(&x, "GET /", "ada", 200);
+	pb_clear(&x.b);
+	pb_begin(&x.b, 1);
+	pb_begin(&x.b, 2);
+	pb_begin(&x.b, 1);
+	pb_str(&x.b, 1, "not \xff UTF-8");
+	pb_end(&x.b);
+	put_span(&x.b, "GET /", "ada", 200);
+	pb_end(&x.b);
+	pb_begin(&x.b, 2);
+	put_span(&x.b, "GET /", "ada", 200);
+	pb_end(&x.b);
+	pb_end(&x.b);
+	put_tail(&x.b);
+	assert_int_equal(fixture_scan(&x), 0);
+	assert_int_equal(x.r.span_count, 1);
+	assert_int_equal(x.r.rejected[TW_REJECT_UTF8], 1);
+	assert_int_equal(x.r.scope_count, 1);
+	assert_true(x.r.spans[0].operation != 0);
+	assert_int_equal(x.r.operations[x.r.spans[0].operation - 1].scope, 0);
+	deinit(&x);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_name_is_learnt_when_it_comes_again),
+	    cmocka_unit_test(a_value_that_nobody_reads_may_differ),
+	    cmocka_unit_test(values_that_are_read_are_branches_as_long_as_they_are_few),
+	    cmocka_unit_test(another_generation_forgets),
+	    cmocka_unit_test(names_that_never_repeat_take_no_memory),
+	    cmocka_unit_test(memory_is_bounded_and_what_is_used_stays),
+	    cmocka_unit_test(a_shape_has_a_bounded_size),
+	    cmocka_unit_test(a_group_that_is_left_out_leaves_its_operations_unused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
