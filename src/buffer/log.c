@@ -232,12 +232,6 @@ static uint32_t head_put(struct tw_log *l, struct tw_slice head, uint64_t hash, 
 	return off;
 }
 
-static struct tw_operation_slot *operation_slot(const struct tw_log *l, const struct tw_template *t,
-                                                uint64_t scope)
-{
-	return &l->operation_slots[(t->hash ^ scope) % TW_LOG_OPERATIONS];
-}
-
 static void slots_ready(struct tw_scope_slot **slots, uint32_t *cap, uint32_t count)
 {
 	struct tw_scope_slot *more;
@@ -258,13 +252,6 @@ void tw_log_begin(struct tw_log *l, const struct tw_request *req)
 	next_stamp(l);
 	slots_ready(&l->scopes, &l->scope_cap, req->scope_count);
 	slots_ready(&l->operations, &l->operation_cap, req->operation_count);
-	for (uint32_t i = 0; i < req->operation_count; i++) {
-		const struct tw_operation *op = &req->operations[i];
-
-		if (op->scope < req->scope_count)
-			__builtin_prefetch(
-			    operation_slot(l, op->template, req->scopes[op->scope].hash));
-	}
 }
 
 static uint32_t scope_find(struct tw_log *l, const struct tw_request *req, uint32_t scope,
@@ -388,7 +375,7 @@ operation_put(struct tw_log *l, const struct tw_request *req, const struct tw_sp
 	struct tw_operation_slot *slot;
 	uint32_t off;
 
-	slot = operation_slot(l, t, scope);
+	slot = tw_log_operation_slot(l, t, scope);
 	if (slot->epoch == l->epoch && slot->template == t->hash && slot->scope == scope &&
 	    slot->series == op.series) {
 		operation_known(l, sp->operation, slot->off);

@@ -211,16 +211,24 @@ static inline uint32_t tw_entry_span_bytes(const struct tw_entry *e)
 	return e->word & TW_BLOCK_PACKED ? tw_entry_bytes(e) - (uint32_t)sizeof(struct tw_packed)
 	                                 : e->bytes_n;
 }
-/* Asks for the values that packing will read. */
-static inline void tw_log_prefetch(const struct tw_request *req, const struct tw_span *sp)
+static inline struct tw_operation_slot *
+tw_log_operation_slot(const struct tw_log *l, const struct tw_template *t, uint64_t scope)
 {
-	const struct tw_place *place;
+	return &l->operation_slots[(t->hash ^ scope) % TW_LOG_OPERATIONS];
+}
+/* Asks for what packing will read: the values, and where the operation may be. */
+static inline void tw_log_prefetch(const struct tw_log *l, const struct tw_request *req,
+                                   const struct tw_span *sp)
+{
+	const struct tw_template *t;
 
 	if (sp->operation == 0)
 		return;
-	place = req->places + sp->places;
-	__builtin_prefetch(sp->bytes + place->at);
-	__builtin_prefetch(tw_template_kind_of(req->operations[sp->operation - 1].template));
+	t = req->operations[sp->operation - 1].template;
+	__builtin_prefetch(sp->bytes + req->places[sp->places].at);
+	__builtin_prefetch(tw_template_kind_of(t));
+	if (!tw_log_knows(l, sp->operation))
+		__builtin_prefetch(tw_log_operation_slot(l, t, req->scopes[sp->scope].hash));
 }
 /* Is there so much room that nobody has to count? For usual spans with usual heads in a segment
  * that is not nearly full. */

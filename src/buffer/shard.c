@@ -443,7 +443,7 @@ static void group_probe(const struct tw_shard *s, struct group *g, const struct 
 		const struct tw_span *sp = g->sp[k];
 		struct tw_table_probe p = tw_table_probe(&s->table, sp->hash);
 
-		tw_log_prefetch(req, sp);
+		tw_log_prefetch(&s->log, req, sp);
 		g->hint[k] = TW_RECORD_NONE;
 		if (k > 0 && tw_id_eq(sp->trace_id, g->sp[k - 1]->trace_id))
 			continue; /* a run: the record of the one before */
