@@ -3,8 +3,10 @@
 #include "tw/base/error.h"
 #include "tw/base/mem.h"
 
-#define HEADS_SMALL 4096u
-#define HEAD_SLOTS  4096u /* past half of them a head may be written twice: correct, and rare */
+#define HEADS_MAX        (TW_SEGMENT_BYTES / 6) /* of a segment; then it takes no more templates */
+#define CROWDED_SEGMENTS 32u                    /* then it is tried again */
+#define HEADS_SMALL      4096u
+#define HEAD_SLOTS       4096u /* past half of them a head may be written twice: correct, and rare */
 
 static void free_arrays(struct tw_log *l)
 {
@@ -129,6 +131,10 @@ void tw_log_close(struct tw_log *l)
 
 	if (slot == TW_SLOT_NONE)
 		return;
+	if (l->pool->slots[slot].heads > HEADS_MAX)
+		l->crowded = CROWDED_SEGMENTS;
+	else
+		l->crowded -= l->crowded > 0;
 	l->open = TW_SLOT_NONE;
 	if (l->pool->slots[slot].live == 0)
 		give_back(l, slot);
@@ -381,8 +387,11 @@ operation_put(struct tw_log *l, const struct tw_request *req, const struct tw_sp
 		operation_known(l, sp->operation, slot->off);
 		return slot->off;
 	}
-	/* What the index has no place for would be written once more for each request. */
-	if (index_is_full(l) || l->pool->slots[l->open].capacity != TW_SEGMENT_BYTES)
+	/* What the index has no place for would be written once more for each request; and where
+	 * there are thousands of operations, few spans of each come before the segment is full, so
+	 * that templates would cost more than they save. */
+	if (index_is_full(l) || l->pool->slots[l->open].capacity != TW_SEGMENT_BYTES ||
+	    l->pool->slots[l->open].heads > HEADS_MAX)
 		return 0;
 	op.scope_off = scope_put(l, req, sp->scope);
 	op.template_off = head_put(l, tw_slice(layout, layout->size), t->hash, TW_HEAD_TEMPLATE, 0);

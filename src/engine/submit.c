@@ -352,7 +352,7 @@ static void scan_and_commit(struct tw_core *c, struct tw_ticket *t)
 	struct tw_scan_opts o = {.key = c->s->key,
 	                         .keys = t->gen->keys,
 	                         .spans_max = c->s->spans_max,
-	                         .templates = c->templates};
+	                         .templates = tw_shard_crowded(c->shard) ? NULL : c->templates};
 	struct tw_error err = {.text = ""};
 	enum tw_refusal refusal;
 	uint64_t bytes = 0;

@@ -14,30 +14,41 @@ struct place {
 
 struct tw_memo {
 	uint32_t places;
-	struct place place[];
+	bool used; /* something was stored since it was empty */
+	void *block;
+	struct place *place; /* in the block, on a line's begin */
 };
 
 struct tw_memo *tw_memo_create(uint32_t places)
 {
-	struct tw_memo *m = tw_alloc_aligned(64, sizeof(*m) + places * sizeof(struct place));
+	struct tw_memo *m = tw_alloc(sizeof(*m));
 
 	TW_ASSERT((places & (places - 1)) == 0);
 	if (!m)
 		return NULL;
-	m->places = places;
-	tw_memo_clear(m);
+	/* Zeroed by the kernel where it is touched, and most of it hardly ever is. */
+	*m = (struct tw_memo){.places = places,
+	                      .block = tw_calloc(places + 1, sizeof(struct place))};
+	if (!m->block)
+		tw_memo_destroy(&m);
+	else
+		m->place = (struct place *)(((uintptr_t)m->block + 63) & ~(uintptr_t)63);
 	return m;
 }
 
 void tw_memo_destroy(struct tw_memo **m)
 {
+	if (*m)
+		tw_free((*m)->block);
 	tw_free(*m);
 	*m = NULL;
 }
 
 void tw_memo_clear(struct tw_memo *m)
 {
-	memset(m->place, 0, m->places * sizeof(struct place));
+	if (m->used)
+		memset(m->place, 0, m->places * sizeof(struct place));
+	m->used = false;
 }
 
 /* Two places for each hash. */
@@ -93,6 +104,7 @@ void tw_memo_recall(struct tw_memo *m, struct tw_request *r)
 
 void tw_memo_store(struct tw_memo *m, const struct tw_request *r)
 {
+	m->used = true;
 	for (uint32_t i = 0; i < r->operation_count; i++) {
 		const struct tw_operation *op = &r->operations[i];
 		struct place *p;

@@ -75,7 +75,7 @@ static inline bool same(const uint8_t *a, const uint8_t *b, uint32_t n)
 		b += 64;
 		n -= 64;
 	}
-	return (~equal64(a, b) << (64 - n)) == 0 || n == 0;
+	return n == 0 || ~equal64(a, b) << (64 - n) == 0;
 }
 
 /* A bit per byte of p[0 … 63] that is not ASCII. */

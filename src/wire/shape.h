@@ -11,7 +11,7 @@
 
 #include "scan.h"
 
-#define SHAPE_SLOTS      4096u
+#define SHAPE_SLOTS      16384u
 #define SHAPE_SEEN       4096u
 #define SHAPE_NODES_MAX  128u
 #define SHAPE_ALTS_MAX   12u  /* nodes in one place */

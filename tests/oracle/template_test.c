@@ -445,7 +445,7 @@ static void compare(struct state *s, struct rng *r, const struct pb *b)
 		CHECK(sp->operation <= req->operation_count);
 		CHECK(!sp->operation || req->operations[sp->operation - 1].scope == sp->scope);
 	}
-	CHECK(tw_templates_stats(s->tiny).bytes < 100000 + tw_templates_stats(s->tiny).bytes / 2);
+	CHECK(tw_templates_stats(s->tiny).bytes < 400000);
 	for (uint32_t i = 0; i < ADDS; i++)
 		store_add(&s->store, r, req);
 }

@@ -183,7 +183,7 @@ static void memory_is_bounded_and_what_is_used_stays(void **state)
 	}
 	st = tw_templates_stats(x.o.templates);
 	assert_true(st.evicted > 100);
-	assert_true(st.bytes < 100000 + 120000); /* and the cache's own tables */
+	assert_true(st.bytes < 100000 + 330000); /* and the cache's own tables */
 	assert_true(scan_one(&x, "GET /busy", "ada", 200)->operation != 0);
 	deinit(&x);
 }
@@ -217,7 +217,7 @@ static void a_shape_has_a_bounded_size(void **state)
 		assert_int_equal(fixture_scan(&x), 0);
 		assert_int_equal(x.r.span_count, 2);
 	}
-	assert_true(tw_templates_stats(x.o.templates).bytes < 200000);
+	assert_true(tw_templates_stats(x.o.templates).bytes < 450000);
 	assert_true(tw_templates_stats(x.o.templates).learned < 200);
 	assert_int_equal(x.r.spans[0].operation, 1);
 	deinit(&x);
