@@ -61,6 +61,10 @@ struct tw_packed { /* begins as struct tw_entry does; pack.h */
 #define TW_PACKED_OFF_BITS  17u /* of a segment of 1 MiB */
 #define TW_PACKED_BYTES_MAX (((1u << (32 - TW_PACKED_OFF_BITS)) - 1) << 3)
 
+/* The most that one value takes beyond its bytes, the text of its own that it may get among them.
+ */
+#define TW_PACK_VALUE_MAX 40u
+
 struct tw_head {       /* the bytes follow */
 	uint64_t word; /* length in the low half */
 	uint64_t hash;
@@ -248,7 +252,7 @@ static inline uint64_t tw_log_need(struct tw_log *l, const struct tw_request *re
 	/* Packed a span may need a little more than as it is, when its texts go into the segment,
 	 * too. */
 	if (tw_log_knows(l, sp->operation))
-		return 2 * tw_entry_size(sp->bytes_n) + TW_TEMPLATE_VALUES_MAX * 40;
+		return 2 * tw_entry_size(sp->bytes_n) + TW_TEMPLATE_VALUES_MAX * TW_PACK_VALUE_MAX;
 	if (sp->operation == 0 && sp->scope < l->scope_cap &&
 	    l->scopes[sp->scope].stamp == l->stamp)
 		return tw_entry_size(sp->bytes_n);

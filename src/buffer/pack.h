@@ -23,9 +23,6 @@ struct tw_log_operation {
 };
 #define TW_SERIES_DIFFERS UINT32_MAX
 
-/* The most that one value takes beyond its bytes, the text of its own that it may get among them.
- */
-#define TW_PACK_VALUE_MAX 40u
 /* Head, ids, numbers, series, padding. */
 #define TW_PACK_FIXED_MAX 72u
 

@@ -3,11 +3,6 @@
 #include "tw/base/error.h"
 #include "tw/base/mem.h"
 
-void tw_template_get(struct tw_template *t)
-{
-	t->refs++;
-}
-
 void tw_template_put(struct tw_template *t)
 {
 	TW_ASSERT(t->refs > 0);

@@ -44,16 +44,20 @@ static void set_bits(struct subject *s)
 		}
 }
 
-/* Not initialised whole: it is large. */
-static void begin_span(struct subject *s, const struct tw_rules *r, struct tw_matcher *m)
+/* m: for spans and resources; trace: for decisions. Not initialised whole: it is large, and a
+ * decision is short. */
+static void begin(struct subject *s, const struct tw_rules *r, struct tw_matcher *m,
+                  const struct tw_trace_view *trace)
 {
 	s->r = r;
 	s->m = m;
 	s->span = NULL;
 	s->scope = NULL;
 	s->resource = NULL;
-	s->trace = NULL;
+	s->trace = trace;
 	s->differs = false;
+	if (trace)
+		set_bits(s);
 }
 
 static void *regex_alloc(size_t n, void *ctx)
@@ -377,7 +381,7 @@ void tw_rules_match_resource(const struct tw_rules *r, struct tw_matcher *m,
 {
 	struct subject s;
 
-	begin_span(&s, r, m);
+	begin(&s, r, m, NULL);
 	s.resource = res;
 
 	memset(res->leaf, 0, sizeof(res->leaf));
@@ -391,7 +395,7 @@ void tw_rules_match(const struct tw_rules *r, struct tw_matcher *m, const struct
 {
 	struct subject s;
 
-	begin_span(&s, r, m);
+	begin(&s, r, m, NULL);
 	s.span = span;
 	s.scope = scope;
 	s.resource = res;
@@ -431,7 +435,7 @@ void tw_rules_match_request(const struct tw_rules *r, struct tw_matcher *m, stru
 {
 	struct subject s;
 
-	begin_span(&s, r, m);
+	begin(&s, r, m, NULL);
 	for (uint32_t i = 0; i < req->resource_count; i++)
 		req->resources[i].matched = false;
 	for (uint32_t i = 0; i < req->span_count; i++) {
@@ -496,18 +500,6 @@ static bool condition_holds(struct subject *s, const struct tw_rule *rule)
 	return in->a;
 }
 
-/* Not initialised whole: it is large, and a decision is short. */
-static void begin_trace(struct subject *s, const struct tw_rules *r, const struct tw_trace_view *t)
-{
-	s->r = r;
-	s->m = NULL;
-	s->span = NULL;
-	s->scope = NULL;
-	s->resource = NULL;
-	s->trace = t;
-	set_bits(s);
-}
-
 /* The first rule from `from` on whose condition holds; rule_count: none. */
 static uint32_t next_rule(struct subject *s, uint32_t from)
 {
@@ -564,7 +556,7 @@ void tw_rules_decide(const struct tw_rules *r, struct tw_rates *rates,
 	bool capped = false; /* a spent window sent it on: its probability is not known */
 	uint64_t in_force, behind;
 
-	begin_trace(&s, r, t);
+	begin(&s, r, NULL, t);
 	*v = (struct tw_verdict){
 	    .reason = t->reason, .generation = t->generation, .destinations = 0xFF};
 	for (uint32_t i = 0; (i = next_rule(&s, i)) < r->rule_count; i++) {
@@ -606,7 +598,7 @@ bool tw_rules_late(const struct tw_rules *r, const struct tw_trace_view *span_as
 {
 	struct subject s;
 
-	begin_trace(&s, r, span_as_trace);
+	begin(&s, r, NULL, span_as_trace);
 	for (uint32_t i = 0; (i = next_rule(&s, i)) < r->rule_count; i++) {
 		const struct tw_rule *rule = &r->rule[i];
 

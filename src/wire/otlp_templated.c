@@ -386,7 +386,7 @@ static inline bool operation(struct scan *s, struct tw_template *t, uint32_t sco
 	if (TW_UNLIKELY(r->operation_count == r->operation_cap) &&
 	    !tw_request_room_operations(r, 1, 0))
 		return false;
-	t->refs++;
+	tw_template_get(t);
 	r->operations[r->operation_count] = (struct tw_operation){.template = t, .scope = scope};
 	t->stamp = s->templates->stamp;
 	t->scope = scope;

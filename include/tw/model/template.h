@@ -90,7 +90,10 @@ static inline const uint8_t *tw_layout_name(const struct tw_layout *l)
 	return (const uint8_t *)(l->part + l->part_count);
 }
 
-void tw_template_get(struct tw_template *t); /* [scanner] */
+static inline void tw_template_get(struct tw_template *t) /* [scanner] */
+{
+	t->refs++;
+}
 void tw_template_put(struct tw_template *t); /* the last one frees it [scanner] */
 
 #endif

@@ -223,8 +223,7 @@ static void a_shape_has_a_bounded_size(void **state)
 	deinit(&x);
 }
 
-/* A dimension of a request's first group must not leak: places and operations are as many as are
- * used. */
+/* Its scope takes no number, so the next group's spans may share the operation. */
 static void a_group_that_is_left_out_leaves_its_operations_unused(void **state)
 {
 	struct fixture x;
