@@ -6,6 +6,8 @@
 void tw_template_put(struct tw_template *t)
 {
 	TW_ASSERT(t->refs > 0);
-	if (--t->refs == 0)
-		tw_free(t); /* one allocation: layout and slots lie behind it */
+	if (--t->refs > 0)
+		return;
+	tw_free(t->image);
+	tw_free(t); /* one allocation: layout and slots lie behind it */
 }

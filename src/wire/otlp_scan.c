@@ -202,9 +202,17 @@ static int scan_scope_spans(struct scan *s, const uint8_t *p, const uint8_t *end
 	struct tw_slice head;
 	int e;
 
-	while (p < end) {
-		const uint8_t *at = p;
+	for (;;) {
+		const uint8_t *at;
 
+		if (s->templates) {
+			p = s->templates->run(s, p, end, r->scope_count, &e);
+			if (TW_UNLIKELY(!p))
+				return e;
+		}
+		if (p >= end)
+			break;
+		at = p;
 		p = tw_pb_tag(p, end, &tag);
 		if (TW_UNLIKELY(!p))
 			return TW_EINVAL;
@@ -340,10 +348,8 @@ int tw_otlp_scan(const struct tw_scan_opts *o, struct tw_slice body, struct tw_r
 	if (body.n > UINT32_MAX)
 		return tw_error_set(err, TW_ELIMIT, 0, "a request of more than 4 GiB");
 	begin_body(&s, WIRE_REQUEST, body);
-	if (s.templates) {
+	if (s.templates)
 		s.templates->stamp++;
-		memset(s.templates->ahead, 0, sizeof(s.templates->ahead));
-	}
 	e = scan_request(&s);
 	return TW_LIKELY(!e) ? 0 : failed(&s, e, err);
 }

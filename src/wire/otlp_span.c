@@ -507,7 +507,7 @@ int scan_span(struct scan *s, const uint8_t *at, const uint8_t *p, const uint8_t
 	v->scope = scope;
 	missed.learn = false;
 	if (s->templates && TW_LIKELY(end <= s->slack && end - p >= 28) &&
-	    s->templates->scan(s, v, p, end, scope, &missed))
+	    s->templates->known(s, v, p, end, scope, &missed))
 		return 0;
 	v->operation = 0;
 	clear(v);

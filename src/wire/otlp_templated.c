@@ -1,8 +1,10 @@
-/* One span against what is known of its kind: the usual way of a span through the program.
+/* Spans against what is known of their kind: the usual way of a span through the program.
  *
- * The fields that all spans have are read by hand; then the trie of the span's shape is walked,
- * comparing whole runs of fields at once and stopping only at values that differ. What is
- * recognised was admitted before, byte for byte, but for those values, and they are checked.
+ * Most look like an image: a few long comparisons under a mask, and the values between them whose
+ * length differs. Of others the fields that all spans have are read by hand; then the trie of the
+ * span's shape is walked, comparing whole runs of fields and stopping only at values that differ.
+ * What is recognised was admitted before, byte for byte, but for those values, and they are
+ * checked.
  *
  * Compiled twice on x86-64: as it is, and by otlp_templated_avx2.c with wider comparisons. */
 #include "ascii.h"
@@ -11,12 +13,15 @@
 
 #ifdef __AVX2__
 #include <immintrin.h>
-#define SCAN_TEMPLATED scan_templated_avx2
+#define SCAN_RUN   scan_run_avx2
+#define SCAN_KNOWN scan_known_avx2
 #else
-#define SCAN_TEMPLATED scan_templated
+#define SCAN_RUN   scan_run
+#define SCAN_KNOWN scan_known
 #endif
 
-#define PREFETCH_BYTES (6 * 64) /* of a template: nearly all of most */
+#define RUN         16u /* spans that are found, then asked for, then recognised */
+#define IMAGE_LINES 14u /* of an image: nearly all of most */
 
 #define TAG_TRACE_ID  (TW_PB_TAG(1, TW_PB_LEN) | 16u << 8)
 #define TAG_SPAN_ID   (TW_PB_TAG(2, TW_PB_LEN) | 8u << 8)
@@ -269,35 +274,6 @@ differing(uint8_t kind, struct tw_slice bytes, const uint8_t *p, const uint8_t *
 	return field(bytes.p[0], p, end, value);
 }
 
-/* Is it a span of this template? */
-static inline bool match(const struct tw_template *t, const struct prefix *x, const uint8_t *span,
-                         const uint8_t *end, struct tw_place *place)
-{
-	const struct tw_layout *l = &t->layout;
-	const struct tw_part *part = l->part, *last = part + l->part_count;
-	const uint8_t *p = x->rest;
-
-	if (TW_UNLIKELY(l->name_n != x->name_n || l->kind != x->kind ||
-	                l->has_parent != (x->parent_id != NULL) ||
-	                !same(tw_layout_name(l), x->name, x->name_n)))
-		return false;
-	for (; part < last; part++) {
-		struct tw_slice bytes = tw_slice(tw_layout_bytes(l, part->at), part->n), value;
-
-		if (part->kind == TW_PART_BYTES) {
-			if (TW_UNLIKELY(part->n > end - p || !same(p, bytes.p, part->n)))
-				return false;
-			p += part->n;
-			continue;
-		}
-		p = differing(part->kind, bytes, p, end, &value);
-		if (TW_UNLIKELY(!p))
-			return false;
-		*place++ = (struct tw_place){(uint16_t)(value.p - span), (uint16_t)value.n};
-	}
-	return p == end;
-}
-
 /* From p to the end of the span along the trie; NULL: it is not known. path, if not NULL: the nodes
  * passed, as many as SHAPE_DEPTH_MAX. */
 static inline __attribute__((always_inline)) struct node *
@@ -358,12 +334,7 @@ static __attribute__((noinline)) bool renew(struct scan *s, struct shape *sh, st
 	struct tw_templates *t = s->templates;
 	uint32_t depth = 0;
 
-	if (leaf->template) {
-		shape_slot(t, sh->hash)->guess = NULL;
-		tw_template_put(leaf->template);
-		leaf->template = NULL;
-		t->stats.templates--;
-	}
+	shape_drop(t, sh, leaf);
 	leaf->version = sh->version;
 	if (walk(sh, span, p, end, places, path) != leaf)
 		return false;
@@ -373,6 +344,8 @@ static __attribute__((noinline)) bool renew(struct scan *s, struct shape *sh, st
 	if (!leaf->template)
 		return false;
 	t->stats.templates++;
+	sh->bytes += leaf->template->bytes;
+	t->bytes += leaf->template->bytes;
 	return true;
 }
 
@@ -445,6 +418,7 @@ static inline void fill(struct scan *s, struct tw_span *v, const struct prefix *
 	v->flags =
 	    (uint8_t)((v->parent_id ? 0 : TW_SPAN_ROOT) | (t->w3c_flags & 2 ? TW_SPAN_RANDOM : 0));
 	v->operation = t->operation;
+	v->pad = 0;
 	v->places = (uint32_t)r->place_count;
 	v->slots_set = t->slots_set;
 	v->slots = t->slots;
@@ -454,11 +428,11 @@ static inline void fill(struct scan *s, struct tw_span *v, const struct prefix *
 	r->span_count++;
 }
 
-/* ---- what is not the guess ---- */
+/* ---- along the trie ---- */
 
 static struct shape *find(struct tw_templates *t, const struct prefix *x)
 {
-	struct shape *sh = shape_slot(t, x->hash)->chain;
+	struct shape *sh = *shape_slot(t, x->hash);
 
 	for (; sh; sh = sh->chain)
 		if (sh->hash == x->hash && sh->name_n == x->name_n && sh->kind == x->kind &&
@@ -467,26 +441,19 @@ static struct shape *find(struct tw_templates *t, const struct prefix *x)
 	return NULL;
 }
 
-static void missed_one(struct tw_templates *t, struct shape *sh)
+static void missed_one(struct shape *sh)
 {
-	struct tw_template *guess = shape_slot(t, sh->hash)->guess;
-
-	if (guess) {
-		sh->hits += guess->hits;
-		guess->hits = 0;
-	}
 	if (++sh->misses < 64)
 		return;
+	sh->hits += shape_hits(sh);
 	if (sh->misses > sh->hits)
 		sh->off = 4096;
 	sh->misses /= 2;
 	sh->hits /= 2;
 }
 
-/* The template of a span that is not what its slot held. */
-static __attribute__((noinline)) struct tw_template *other(struct scan *s, struct prefix *x,
-                                                           const uint8_t *span, const uint8_t *end,
-                                                           struct missed *missed)
+static struct tw_template *known(struct scan *s, struct prefix *x, const uint8_t *span,
+                                 const uint8_t *end, struct missed *missed)
 {
 	struct tw_templates *t = s->templates;
 	struct shape *sh = find(t, x);
@@ -504,7 +471,7 @@ static __attribute__((noinline)) struct tw_template *other(struct scan *s, struc
 	}
 	leaf = walk(sh, span, x->rest, end, s->r->places + s->r->place_count, NULL);
 	if (!leaf) {
-		missed_one(t, sh);
+		missed_one(sh);
 		return NULL;
 	}
 	missed->learn = false;
@@ -512,79 +479,11 @@ static __attribute__((noinline)) struct tw_template *other(struct scan *s, struc
 	sh->hits++;
 	if (leaf->version != sh->version && !renew(s, sh, leaf, span, x->rest, end))
 		return NULL;
-	if (leaf->template)
-		shape_slot(t, x->hash)->guess = leaf->template;
 	return leaf->template;
 }
 
-/* ---- what comes next ---- */
-
-/* The span that begins with its tag at p, if it is as long as most are and the body goes on long
- * enough behind it; p NULL: something else. */
-static inline __attribute__((always_inline)) struct ahead peek(const struct scan *s,
-                                                               const uint8_t *p)
-{
-	struct ahead a = {.p = NULL};
-	const uint8_t *q;
-	uint32_t n, kind;
-	bool parent;
-
-	if (TW_UNLIKELY(p > s->slack || p[0] != TW_PB_TAG(2, TW_PB_LEN) || p[1] < 0x80 ||
-	                p[2] >= 0x80))
-		return a;
-	n = (uint32_t)(p[1] & 0x7f) | (uint32_t)p[2] << 7;
-	if (TW_UNLIKELY(n < 64 || n > s->slack - p))
-		return a;
-	a.p = p + 3;
-	a.end = a.p + n;
-	parent = two(a.p + 28) == TAG_PARENT_ID;
-	q = a.p + (parent ? 38 : 28);
-	n = q[1] & 0x7f;
-	kind = q[2 + n] == TW_PB_TAG(6, TW_PB_VARINT) ? q[3 + n] : TW_KIND_ABSENT;
-	a.hash = hash_of(s->templates, q + 2, n, kind, parent);
-	return a;
-}
-
-/* Another scope begins, or a span was not as most are. */
-static __attribute__((noinline)) void look_anew(struct scan *s, const uint8_t *end)
-{
-	struct ahead *a = s->templates->ahead;
-
-	for (uint32_t i = 0; i < AHEAD; i++) {
-		a[i] = end ? peek(s, end) : (struct ahead){.p = NULL};
-		end = a[i].p ? a[i].end : NULL;
-		if (end)
-			__builtin_prefetch(shape_slot(s->templates, a[i].hash));
-	}
-}
-
-/* Asks for what the spans behind this one need: of the AHEAD-th its slot, of one in between the
- * template that the slot holds. Wrong about them, it costs a little time. */
-static inline void look_ahead(struct scan *s, const uint8_t *end)
-{
-	struct ahead *a = s->templates->ahead;
-	const char *guess;
-
-	if (TW_UNLIKELY(a[1].p != end + 3)) {
-		look_anew(s, end);
-		return;
-	}
-	for (uint32_t i = 0; i + 1 < AHEAD; i++)
-		a[i] = a[i + 1];
-	if (TW_LIKELY(a[AHEAD_TEMPLATE].p != NULL)) {
-		guess = (const char *)shape_slot(s->templates, a[AHEAD_TEMPLATE].hash)->guess;
-		if (TW_LIKELY(guess != NULL))
-			for (uint32_t i = 0; i < PREFETCH_BYTES; i += 64)
-				__builtin_prefetch(guess + i);
-	}
-	if (TW_LIKELY(a[AHEAD - 1].p != NULL))
-		a[AHEAD - 1] = peek(s, a[AHEAD - 1].end);
-	if (TW_LIKELY(a[AHEAD - 1].p != NULL))
-		__builtin_prefetch(shape_slot(s->templates, a[AHEAD - 1].hash));
-}
-
-bool SCAN_TEMPLATED(struct scan *s, struct tw_span *v, const uint8_t *p, const uint8_t *end,
-                    uint32_t scope, struct missed *missed)
+bool SCAN_KNOWN(struct scan *s, struct tw_span *v, const uint8_t *p, const uint8_t *end,
+                uint32_t scope, struct missed *missed)
 {
 	struct tw_templates *t = s->templates;
 	struct tw_request *r = s->r;
@@ -605,18 +504,217 @@ bool SCAN_TEMPLATED(struct scan *s, struct tw_span *v, const uint8_t *p, const u
 	    !tw_request_room_operations(r, 0, TW_TEMPLATE_VALUES_MAX))
 		return false;
 	t->spans++;
-	x.hash = TW_LIKELY(t->ahead[0].p == p)
-	             ? t->ahead[0].hash
-	             : hash_of(t, x.name, x.name_n, x.kind, x.parent_id != NULL);
-	look_ahead(s, end);
-	template = shape_slot(t, x.hash)->guess;
-	if (TW_UNLIKELY(!template || !match(template, &x, p, end, r->places + r->place_count)))
-		template = other(s, &x, p, end, missed);
-	else
-		template->hits++;
+	x.hash = hash_of(t, x.name, x.name_n, x.kind, x.parent_id != NULL);
+	template = known(s, &x, p, end, missed);
 	if (TW_UNLIKELY(!template || !operation(s, template, scope)))
 		return false;
 	fill(s, v, &x, template);
 	t->stats.recognised++;
+	shape_image(t, missed->shape, template, v, &x, r->places + v->places);
 	return true;
+}
+
+/* ---- by images ---- */
+
+struct ahead { /* a span that comes soon */
+	const uint8_t *at, *p, *end;
+	uint32_t slot;
+};
+
+/* The span whose tag is at p, if it looks like most and ends at `limit` at the latest, from where
+ * SCAN_SLACK_BYTES can be read. */
+static inline __attribute__((always_inline)) bool
+peek(const struct tw_templates *t, const uint8_t *p, const uint8_t *limit, struct ahead *a)
+{
+	uint32_t n, name_n, kind, two_bytes;
+	const uint8_t *q;
+	bool parent;
+
+	if (TW_UNLIKELY(p >= limit || p[0] != TW_PB_TAG(2, TW_PB_LEN)))
+		return false;
+	/* Of one or two bytes, or it is another one's. */
+	two_bytes = p[1] >> 7;
+	if (TW_UNLIKELY((p[1] & p[2]) >= 0x80))
+		return false;
+	n = two_bytes ? (uint32_t)(p[1] & 0x7f) | (uint32_t)p[2] << 7 : p[1];
+	a->at = p;
+	p += 2 + two_bytes;
+	if (TW_UNLIKELY(p > limit || n < 64 || n > limit - p))
+		return false;
+	a->p = p;
+	a->end = p + n;
+	parent = two(p + 28) == TAG_PARENT_ID;
+	q = p + (parent ? 38 : 28);
+	name_n = q[1] & 0x7f;
+	kind = q[2 + name_n] == TW_PB_TAG(6, TW_PB_VARINT) ? q[3 + name_n] : TW_KIND_ABSENT;
+	a->slot = image_slot(hash_of(t, q + 2, name_n, kind, parent));
+	return true;
+}
+
+/* Equal in the bits of the mask? b: of an image, for so many steps. */
+#ifdef __AVX2__
+static inline __m256i load32(const uint8_t *p)
+{
+	return _mm256_loadu_si256((const __m256i *)(const void *)p);
+}
+
+static inline __m256i differ32(const uint8_t *p, const uint8_t *b)
+{
+	return _mm256_and_si256(_mm256_xor_si256(load32(p), load32(b)), load32(b + 32));
+}
+
+static inline bool alike(const uint8_t *p, const uint8_t *b, uint32_t steps)
+{
+	__m256i differ = _mm256_setzero_si256();
+
+	for (; steps > 0; steps--, p += 64, b += 128)
+		differ = _mm256_or_si256(differ,
+		                         _mm256_or_si256(differ32(p, b), differ32(p + 32, b + 64)));
+	return _mm256_testz_si256(differ, differ);
+}
+#else
+static inline bool alike(const uint8_t *p, const uint8_t *b, uint32_t steps)
+{
+	uint64_t differ = 0;
+
+	for (steps *= 2; steps > 0; steps--, p += 32, b += 64)
+		for (uint32_t k = 0; k < 32; k += 8)
+			differ |= (tw_pb_le64(p + k) ^ tw_pb_le64(b + k)) & tw_pb_le64(b + 32 + k);
+	return differ == 0;
+}
+#endif
+
+/* Is it a span of this image? Then the places of its values are at `place`. */
+static inline __attribute__((always_inline)) bool
+fits(const struct tw_image *im, const uint8_t *span, const uint8_t *end, struct tw_place *place)
+{
+	const struct image_piece *piece = image_pieces(im);
+	const struct tw_place *fixed = image_places(im);
+	const uint8_t *p = span, *b = im->block;
+
+	for (;; piece++) {
+		struct tw_slice value;
+
+		if (TW_UNLIKELY(piece->n > end - p || !alike(p, b, piece->steps)))
+			return false;
+		for (uint32_t i = 0; i < piece->values; i++, fixed++)
+			*place++ = (struct tw_place){(uint16_t)(fixed->at + (p - span)), fixed->n};
+		p += piece->n;
+		b += piece->steps * 2 * IMAGE_STEP;
+		if (piece->kind == NODE_LEAF)
+			return p == end;
+		p = differing(piece->kind,
+		              tw_slice((const uint8_t *)im + piece->key_at,
+		                       piece->kind == NODE_RAW ? piece->raw : piece->key_n),
+		              p, end, &value);
+		if (TW_UNLIKELY(!p))
+			return false;
+		*place++ = (struct tw_place){(uint16_t)(value.p - span), (uint16_t)value.n};
+		fixed++;
+	}
+}
+
+/* The image's operation in this request and scope; false: no memory. */
+static __attribute__((noinline)) bool image_operation(struct scan *s, struct tw_image *im,
+                                                      uint32_t scope)
+{
+	if (!operation(s, im->template, scope))
+		return false;
+	im->stamp = s->templates->stamp;
+	im->scope = scope;
+	im->operation = im->template->operation;
+	return true;
+}
+
+static inline __attribute__((always_inline)) bool take(struct scan *s, struct tw_image *im,
+                                                       const struct ahead *a, uint32_t scope)
+{
+	struct tw_request *r = s->r;
+	struct tw_span *v = &r->spans[r->span_count];
+	const uint8_t *p = a->p;
+	uint64_t end_ns;
+
+	v->trace_id.hi = tw_pb_be64(p + 2);
+	v->trace_id.lo = tw_pb_be64(p + 10);
+	v->span_id = tw_pb_be64(p + 20);
+	v->parent_id = im->has_parent ? tw_pb_be64(p + 30) : 0;
+	v->start_ns = tw_pb_le64(p + im->start_at);
+	end_ns = tw_pb_le64(p + im->start_at + 9);
+	v->duration_ns = end_ns - v->start_ns;
+	if (TW_UNLIKELY((v->trace_id.hi | v->trace_id.lo) == 0 || v->span_id == 0 ||
+	                end_ns < v->start_ns || (im->has_parent && v->parent_id == 0)))
+		return false;
+	if (TW_UNLIKELY(im->stamp != s->templates->stamp || im->scope != scope) &&
+	    !image_operation(s, im, scope))
+		return false;
+	v->bytes = p;
+	v->bytes_n = (uint32_t)(a->end - p);
+	v->name = p + im->name_at;
+	v->name_n = im->name_n;
+	v->hash = tw_hash_u64x2(s->key, v->trace_id.hi, v->trace_id.lo);
+	memcpy((uint8_t *)v + TW_SPAN_COMMON_AT, im->common, TW_SPAN_COMMON_BYTES);
+	v->operation = im->operation;
+	v->places = (uint32_t)r->place_count;
+	v->scope = scope;
+	if (TW_UNLIKELY(!im->fixed))
+		fill_slots(r, v, im->template, r->places + r->place_count);
+	r->place_count += im->value_count;
+	r->span_count++;
+	im->hits++;
+	return true;
+}
+
+const uint8_t *SCAN_RUN(struct scan *s, const uint8_t *p, const uint8_t *end, uint32_t scope,
+                        int *error)
+{
+	struct tw_templates *t = s->templates;
+	const uint8_t *limit = end < s->slack ? end : s->slack;
+	struct ahead a[RUN];
+
+	if (TW_UNLIKELY(!s->slack))
+		return p;
+	for (;;) {
+		uint32_t n = 0, most = s->spans_max - s->spans_seen;
+
+		most = most < RUN ? most : RUN;
+		for (const uint8_t *q = p; n < most && peek(t, q, limit, &a[n]); n++) {
+			__builtin_prefetch(&t->images[a[n].slot]);
+			q = a[n].end;
+			for (uint32_t i = 0; i < 5; i++)
+				__builtin_prefetch(q + i * 64);
+		}
+		if (n == 0)
+			return p;
+		if (TW_UNLIKELY(!tw_request_room(s->r, n, 0, 0) ||
+		                !tw_request_room_values(s->r, (size_t)n * s->key_count) ||
+		                !tw_request_room_operations(s->r, 0, n * TW_TEMPLATE_VALUES_MAX))) {
+			*error = TW_ENOMEM;
+			return NULL;
+		}
+		for (uint32_t i = 0; i < n; i++) {
+			const char *im = (const char *)t->images[a[i].slot];
+
+			if (TW_UNLIKELY(!im))
+				continue;
+			_Pragma("GCC unroll 16") for (uint32_t k = 0; k < IMAGE_LINES; k++)
+			    __builtin_prefetch(im + k * 64);
+		}
+		s->spans_seen += n;
+		for (uint32_t i = 0; i < n; i++) {
+			struct tw_image *im = t->images[a[i].slot];
+
+			/* Not what the pass before saw: a span that is learnt may change it. */
+			while (im && !fits(im, a[i].p, a[i].end, s->r->places + s->r->place_count))
+				im = im->next;
+			if (TW_LIKELY(im && take(s, im, &a[i], scope))) {
+				t->spans++;
+				t->stats.recognised++;
+				continue;
+			}
+			*error = scan_span(s, a[i].at, a[i].p, a[i].end, scope);
+			if (TW_UNLIKELY(*error))
+				return NULL;
+		}
+		p = a[n - 1].end;
+	}
 }

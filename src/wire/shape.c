@@ -14,12 +14,59 @@ struct tw_templates *tw_templates_create(struct tw_hash_key key, size_t bytes_ma
 	t->key = key;
 	t->bytes_max = bytes_max;
 	t->stamp = 1;
-	t->scan = scan_templated;
+	t->run = scan_run;
+	t->known = scan_known;
 #ifdef TW_WIRE_AVX2
-	if (__builtin_cpu_supports("avx2"))
-		t->scan = scan_templated_avx2;
+	if (__builtin_cpu_supports("avx2")) {
+		t->run = scan_run_avx2;
+		t->known = scan_known_avx2;
+	}
 #endif
 	return t;
+}
+
+void image_unlink(struct tw_templates *t, struct tw_image *im)
+{
+	struct tw_image **at;
+
+	if (!im || !im->linked)
+		return;
+	for (at = &t->images[im->slot]; *at != im; at = &(*at)->next)
+		;
+	*at = im->next;
+	im->linked = false;
+}
+
+void shape_unlink(struct tw_templates *t, struct shape *sh)
+{
+	for (struct node *n = sh->all; n; n = n->all)
+		if (n->kind == NODE_LEAF && n->template)
+			image_unlink(t, n->template->image);
+}
+
+uint32_t shape_hits(struct shape *sh)
+{
+	uint32_t hits = 0;
+
+	for (struct node *n = sh->all; n; n = n->all) {
+		if (n->kind != NODE_LEAF || !n->template || !n->template->image)
+			continue;
+		hits += n->template->image->hits;
+		n->template->image->hits = 0;
+	}
+	return hits;
+}
+
+void shape_drop(struct tw_templates *t, struct shape *sh, struct node *leaf)
+{
+	if (!leaf->template)
+		return;
+	image_unlink(t, leaf->template->image);
+	sh->bytes -= leaf->template->bytes;
+	t->bytes -= leaf->template->bytes;
+	t->stats.templates--;
+	tw_template_put(leaf->template);
+	leaf->template = NULL;
 }
 
 static void shape_free(struct tw_templates *t, struct shape *sh)
@@ -28,10 +75,8 @@ static void shape_free(struct tw_templates *t, struct shape *sh)
 		struct node *n = sh->all;
 
 		sh->all = n->all;
-		if (n->kind == NODE_LEAF && n->template) {
-			tw_template_put(n->template);
-			t->stats.templates--;
-		}
+		if (n->kind == NODE_LEAF)
+			shape_drop(t, sh, n);
 		tw_free(n);
 	}
 	t->bytes -= sh->bytes;
@@ -42,11 +87,10 @@ static void shape_free(struct tw_templates *t, struct shape *sh)
 static void clear(struct tw_templates *t)
 {
 	for (uint32_t i = 0; i < SHAPE_SLOTS; i++) {
-		t->slot[i].guess = NULL;
-		while (t->slot[i].chain) {
-			struct shape *sh = t->slot[i].chain;
+		while (t->shapes[i]) {
+			struct shape *sh = t->shapes[i];
 
-			t->slot[i].chain = sh->chain;
+			t->shapes[i] = sh->chain;
 			shape_free(t, sh);
 		}
 	}
@@ -83,18 +127,12 @@ struct tw_template_stats tw_templates_stats(const struct tw_templates *t)
 void shapes_evict(struct tw_templates *t)
 {
 	for (uint32_t n = 0; n < EVICT_STEPS && t->bytes > t->bytes_max; n++) {
-		struct shape_slot *slot = &t->slot[t->hand++ % SHAPE_SLOTS];
-		struct shape **at = &slot->chain;
+		struct shape **at = &t->shapes[t->hand++ % SHAPE_SLOTS];
 
-		if (slot->guess && slot->guess->hits > 0) {
-			slot->guess->hits = 0;
-			continue;
-		}
-		slot->guess = NULL;
 		while (*at) {
 			struct shape *sh = *at;
 
-			if (sh->used) {
+			if (shape_hits(sh) > 0 || sh->used) {
 				sh->used = false;
 				at = &sh->chain;
 				continue;
@@ -108,7 +146,7 @@ void shapes_evict(struct tw_templates *t)
 
 struct shape *shape_add(struct tw_templates *t, const struct prefix *x)
 {
-	struct shape **at = &shape_slot(t, x->hash)->chain, *sh;
+	struct shape **at = shape_slot(t, x->hash), *sh;
 	size_t bytes = sizeof(*sh) + x->name_n + NODE_PAD;
 	uint32_t chain = 0;
 

@@ -20,8 +20,6 @@
 #define NODE_BYTES_MAX   192u /* of a run: SCAN_SLACK_BYTES covers it */
 #define NODE_PAD         64u  /* a comparison reads so far behind */
 #define CHAIN_MAX        8u   /* shapes in one slot */
-#define AHEAD            4u   /* spans that are looked at before their time; and the one of them */
-#define AHEAD_TEMPLATE   2u   /* whose template is asked for */
 
 enum node_kind {
 	NODE_BYTES = TW_PART_BYTES,
@@ -60,34 +58,75 @@ struct shape {
 	uint8_t name[];
 };
 
+/* How the spans of a template look: pieces that are compared under a mask, whatever parts they are
+ * of, and between them values whose length is not always the same. Owned by the template; others
+ * than the cache never see it. */
+struct image_piece {
+	uint16_t n;      /* bytes of the span */
+	uint8_t steps;   /* of IMAGE_STEP bytes that are compared */
+	uint8_t values;  /* in it, of a fixed length */
+	uint8_t kind;    /* enum node_kind of the value behind it; NODE_LEAF: the span ends */
+	uint8_t raw;     /* as in struct node, of that value; its bytes: */
+	uint16_t key_n;  /* bytes of the image … */
+	uint32_t key_at; /* … from here on */
+};
+struct tw_image {
+	struct tw_template *template;
+	uint64_t stamp;            /* of the request … */
+	uint32_t scope, operation; /* … and scope that has this operation of it */
+	uint32_t hits;             /* since somebody looked */
+	uint8_t name_at, name_n;
+	uint8_t start_at; /* of the eight bytes of start; end's are behind its tag */
+	bool has_parent;
+	bool fixed; /* as in the template */
+	bool linked;
+	uint16_t value_count;
+	uint32_t pieces_at, places_at; /* bytes from its begin */
+	uint32_t slot;                 /* where it is, if it is linked */
+	uint32_t elastic;              /* a bit for each value that stands between pieces */
+	struct tw_image *next;         /* in its slot */
+	/* second line */
+	uint8_t common[TW_SPAN_COMMON_BYTES]; /* of its spans' views */
+	/* Of all pieces by 32: the span's bytes, then a mask of what has to be equal: all of a
+	 * byte, or of a text that may differ, its high bit. Then the pieces, a struct tw_place for
+	 * each value (its `at` from the piece's begin), keys. */
+	_Alignas(64) uint8_t block[];
+};
+#define IMAGE_STEP 64u
+#define IMAGES_MAX 4u /* in one slot */
+
+static inline const struct image_piece *image_pieces(const struct tw_image *im)
+{
+	return (const struct image_piece *)(const void *)((const uint8_t *)im + im->pieces_at);
+}
+static inline const struct tw_place *image_places(const struct tw_image *im)
+{
+	return (const struct tw_place *)(const void *)((const uint8_t *)im + im->places_at);
+}
+
 struct missed;
-/* true: recognised, *v is filled, and all of it is counted. false: nothing happened; *missed tells
- * what to learn. otlp_templated.c has it in two ways. */
-typedef bool scan_templated_fn(struct scan *s, struct tw_span *v, const uint8_t *p,
-                               const uint8_t *end, uint32_t scope, struct missed *missed);
-scan_templated_fn scan_templated, scan_templated_avx2;
-
-struct shape_slot {
-	struct shape *chain;
-	struct tw_template *guess; /* the one that was last there; its leaf's */
-};
-
-struct ahead {            /* a span that comes soon */
-	const uint8_t *p; /* NULL: none */
-	const uint8_t *end;
-	uint64_t hash;
-};
+/* Takes spans as long as they look like most and fit into what can be read at once; those that have
+ * no image go to scan_span. Returns where it stopped, perhaps at p; NULL: *error says why. */
+typedef const uint8_t *scan_run_fn(struct scan *s, const uint8_t *p, const uint8_t *end,
+                                   uint32_t scope, int *error);
+/* One span along its shape's trie. true: recognised, *v is filled, and all of it is counted. false:
+ * nothing happened; *missed tells what to learn. otlp_templated.c has both in two ways. */
+typedef bool scan_known_fn(struct scan *s, struct tw_span *v, const uint8_t *p, const uint8_t *end,
+                           uint32_t scope, struct missed *missed);
+scan_run_fn scan_run, scan_run_avx2;
+scan_known_fn scan_known, scan_known_avx2;
 
 struct tw_templates {
 	struct tw_hash_key key;
 	size_t bytes, bytes_max;
 	uint64_t spans, learns; /* the credit */
 	uint64_t stamp;         /* of the request at hand */
-	scan_templated_fn *scan;
-	uint32_t generation;       /* of the keys */
-	uint32_t hand;             /* of the clock that evicts */
-	struct ahead ahead[AHEAD]; /* the next ones, in order */
-	struct shape_slot slot[SHAPE_SLOTS];
+	scan_run_fn *run;
+	scan_known_fn *known;
+	uint32_t generation; /* of the keys */
+	uint32_t hand;       /* of the clock that evicts */
+	struct shape *shapes[SHAPE_SLOTS];
+	struct tw_image *images[SHAPE_SLOTS];
 	uint16_t seen[SHAPE_SEEN];
 	struct tw_template_stats stats;
 };
@@ -111,13 +150,30 @@ struct missed {
 
 /* shape.c */
 struct shape *shape_add(struct tw_templates *t, const struct prefix *x);
-static inline struct shape_slot *shape_slot(struct tw_templates *t, uint64_t hash)
+static inline struct shape **shape_slot(struct tw_templates *t, uint64_t hash)
 {
-	return &t->slot[hash % SHAPE_SLOTS];
+	return &t->shapes[hash % SHAPE_SLOTS];
+}
+static inline uint32_t image_slot(uint64_t hash)
+{
+	return (uint32_t)(hash % SHAPE_SLOTS);
 }
 struct node *node_new(struct tw_templates *t, struct shape *sh, uint8_t kind, const uint8_t *bytes,
                       uint32_t n);
 void shapes_evict(struct tw_templates *t);
+/* Hits of its images since somebody asked. */
+uint32_t shape_hits(struct shape *sh);
+/* None of its images is found any more. */
+void shape_unlink(struct tw_templates *t, struct shape *sh);
+/* The leaf gives its template up. */
+void shape_drop(struct tw_templates *t, struct shape *sh, struct node *leaf);
+
+void image_unlink(struct tw_templates *t, struct tw_image *im); /* NULL: nothing */
+
+/* shape_image.c: the span of the template, which v views and whose values are at `place`, did not
+ * look like the image: makes one that it does, too. */
+void shape_image(struct tw_templates *t, struct shape *sh, struct tw_template *template,
+                 const struct tw_span *v, const struct prefix *x, const struct tw_place *place);
 
 /* The span at `span`, which the generic scanner has admitted, was not recognised: learns it.
  * shape: its own, or NULL. */

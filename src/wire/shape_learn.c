@@ -123,7 +123,7 @@ static bool generalise(struct lesson *l, struct node *node, const struct field *
 		node->n = (uint16_t)own.key_n;
 	}
 	l->sh->version++;
-	shape_slot(l->t, l->sh->hash)->guess = NULL;
+	shape_unlink(l->t, l->sh);
 	return true;
 }
 

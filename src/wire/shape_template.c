@@ -145,6 +145,7 @@ struct tw_template *shape_template(const struct tw_templates *c, const struct tw
 		return NULL;
 	memset(t, 0, bytes + slots + NODE_PAD);
 	t->refs = 1;
+	t->bytes = (uint32_t)(bytes + slots + NODE_PAD);
 	t->slots = (struct tw_value *)((uint8_t *)t + bytes);
 	t->kind = sh->kind < TW_KIND_COUNT ? sh->kind : TW_KIND_UNSPECIFIED;
 	write_layout(&t->layout, &plan, sh, path, depth);

@@ -103,6 +103,14 @@ static void make_operation(struct rng *r, struct operation *o)
 
 /* ---- spans ---- */
 
+static void put_huge(struct pb *b, uint64_t n)
+{
+	static char text[80000];
+
+	memset(text, 'h', sizeof(text));
+	pb_bytes(b, 1, text, n);
+}
+
 static void put_value(struct rng *r, struct pb *b, const struct attribute *a)
 {
 	uint64_t n = a->values ? rng_below(r, a->values) : rng_next(r);
@@ -118,6 +126,11 @@ static void put_value(struct rng *r, struct pb *b, const struct attribute *a)
 		pb_str(b, 1, text);
 		break;
 	case LONG_TEXT:
+		/* Longer than a length of two bytes, and than a span with a template. */
+		if (n % 997 == 0) {
+			put_huge(b, 16200 + n % 55000);
+			break;
+		}
 		memset(text, 'a' + (int)(n % 26), sizeof(text));
 		text[60 + n % 339] = '\0';
 		pb_str(b, 1, text);
@@ -338,7 +351,7 @@ static const struct tw_shard_ops ops = {decide, let_go, keep, late, rematch};
 
 static void store_init(struct store *s)
 {
-	struct tw_buffer_opts o = {.bytes_max = 64 << 20,
+	struct tw_buffer_opts o = {.bytes_max = 256 << 20,
 	                           .trace_spans_max = 1 << 20,
 	                           .trace_bytes_max = 1 << 30,
 	                           .verdict_bytes_max = 1 << 12,

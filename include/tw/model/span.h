@@ -73,25 +73,30 @@ struct tw_span {
 	const uint8_t *name;
 	/* one cache line */
 	uint32_t bytes_n, name_n;
-	uint32_t scope;     /* index */
-	uint32_t series;    /* metrics: the RED series */
-	uint64_t hash;      /* keyed hash of trace_id: owner, table slot, verdict */
+	uint64_t hash; /* keyed hash of trace_id: owner, table slot, verdict */
+	/* From here to `flags` the scanner copies in one piece from what it knows of a template. */
 	uint64_t slots_set; /* bit k: slots[k] is valid */
 	struct tw_value
 	    *slots; /* indexed by slot; entries not in slots_set do not exist; NULL when it is 0 */
 	const uint8_t *tracestate;
-	uint32_t tracestate_n;
-	uint32_t w3c_flags;
-	uint64_t mask[TW_MASK_WORDS]; /* rules: spanset bits */
 	const uint8_t *status_message;
-	uint32_t status_message_n;
+	uint32_t tracestate_n, status_message_n;
+	uint32_t w3c_flags;
 	uint8_t kind,
 	    status; /* enum tw_kind (unknown → UNSPECIFIED), enum tw_status (unknown → UNSET) */
 	uint8_t flags;
 	uint8_t pad;
+	/* one more */
 	uint32_t operation; /* 1 + index; 0: the span has no template */
-	uint32_t places;    /* the first of its template's differing values, in tw_request.places */
+	uint32_t places;    /* the first of its template's differing values, in tw_request.places;
+	                       spans may share them */
+	uint32_t scope;     /* index */
+	uint32_t series;    /* metrics: the RED series */
+	uint64_t mask[TW_MASK_WORDS]; /* rules: spanset bits */
 };
+
+#define TW_SPAN_COMMON_AT    offsetof(struct tw_span, slots_set)
+#define TW_SPAN_COMMON_BYTES (offsetof(struct tw_span, operation) - TW_SPAN_COMMON_AT)
 
 /* The spans of one template within one scope: what rules and metrics find for one of them holds
  * for all, if it depends on nothing that differs. */

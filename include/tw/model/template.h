@@ -53,11 +53,15 @@ struct tw_place {
 	uint16_t at, n;
 };
 
+struct tw_image; /* how its spans look in bytes: the scanner's */
+
 struct tw_template {
 	/* The scanner's own, apart from what others read. */
 	uint64_t stamp;            /* of the request … */
 	uint32_t scope, operation; /* … and scope that has this operation of it */
-	uint32_t hits;             /* since somebody looked */
+	struct tw_image *image;    /* one allocation, the template's; NULL: none yet */
+	uint32_t image_bytes;
+	uint32_t bytes; /* of both */
 	uint32_t refs;
 	/* Immutable. */
 	_Alignas(64) uint64_t hash; /* keyed hash of the layout */

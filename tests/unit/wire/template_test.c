@@ -112,6 +112,41 @@ static void a_value_that_nobody_reads_may_differ(void **state)
 	deinit(&x);
 }
 
+/* What is recognised at sight must be what is recognised otherwise: lengths that were not there
+ * before, text that is not ASCII, and what is no text at all. */
+static void a_value_may_have_any_length_and_be_any_text(void **state)
+{
+	static const char *const users[] = {"ada", "ida",  "\xc5\xbdofie", "grace",
+	                                    "",    "emmy", "ada"};
+	struct fixture x;
+
+	(void)state;
+	init(&x, 1 << 20);
+	for (int i = 0; i < 4; i++)
+		(void)scan_one(&x, "GET /", i % 2 ? "ada" : "eve", 200);
+	for (size_t i = 0; i < sizeof(users) / sizeof(users[0]); i++) {
+		const struct tw_span *s = scan_one(&x, "GET /", users[i], 200);
+		struct tw_place at = x.r.places[s->places];
+
+		assert_int_equal(s->operation, 1);
+		assert_int_equal(at.n, strlen(users[i]));
+		assert_memory_equal(s->bytes + at.at, users[i], at.n);
+	}
+	pb_clear(&x.b);
+	pb_begin(&x.b, 1);
+	pb_begin(&x.b, 2);
+	put_span(&x.b, "GET /", "\xff", 200);
+	put_span(&x.b, "GET /", "eva", 200);
+	pb_end(&x.b);
+	pb_end(&x.b);
+	put_tail(&x.b);
+	assert_int_equal(fixture_scan(&x), 0);
+	assert_int_equal(x.r.span_count, 1);
+	assert_int_equal(x.r.rejected[TW_REJECT_UTF8], 1);
+	assert_int_equal(x.r.spans[0].operation, 1);
+	deinit(&x);
+}
+
 static void values_that_are_read_are_branches_as_long_as_they_are_few(void **state)
 {
 	struct fixture x;
@@ -259,6 +294,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_name_is_learnt_when_it_comes_again),
 	    cmocka_unit_test(a_value_that_nobody_reads_may_differ),
+	    cmocka_unit_test(a_value_may_have_any_length_and_be_any_text),
 	    cmocka_unit_test(values_that_are_read_are_branches_as_long_as_they_are_few),
 	    cmocka_unit_test(another_generation_forgets),
 	    cmocka_unit_test(names_that_never_repeat_take_no_memory),
