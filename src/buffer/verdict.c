@@ -5,6 +5,7 @@
 
 #define WAYS 8u
 #define FILL 4u /* grows past so many entries a bucket */
+#define MOVE 6u /* a full bucket's entries move rather than go, up to so many a bucket */
 
 struct entry {
 	uint64_t threshold : 56;
@@ -160,6 +161,41 @@ static uint32_t victim(const struct tw_verdicts *v, const struct tw_verdict_buck
 	return oldest;
 }
 
+/* Makes a place in a full bucket: one of its entries goes to the other bucket that it may lie in.
+ * Returns where it was; WAYS: those are full, too. */
+static uint32_t move_one(const struct tw_verdicts *v, struct tw_verdict_bucket *b)
+{
+	for (uint32_t i = 0; i < WAYS; i++) {
+		struct tw_verdict_bucket *to = bucket_of(v, first(b->hash[i]));
+		uint32_t at = 0;
+
+		if (to == b)
+			to = bucket_of(v, second(b->hash[i]));
+		while (at < WAYS && to->entry[at].used)
+			at++;
+		if (at == WAYS)
+			continue;
+		to->hash[at] = b->hash[i];
+		to->entry[at] = b->entry[i];
+		b->entry[i].used = 0;
+		return i;
+	}
+	return WAYS;
+}
+
+/* Where a new one goes in the emptier of its two buckets. Both may be full by chance long before
+ * the memory is: a verdict that is forgotten then would let its trace be decided once more. Once
+ * the memory is nearly full, looking for places costs more than it finds. */
+static uint32_t place(const struct tw_verdicts *v, struct tw_verdict_bucket *b, uint64_t now_s)
+{
+	uint32_t i = victim(v, b, now_s), moved;
+
+	if (!b->entry[i].used || expired(v, &b->entry[i], now_s) || v->entries >= MOVE * v->count)
+		return i;
+	moved = move_one(v, b);
+	return moved < WAYS ? moved : i;
+}
+
 void tw_verdicts_put(struct tw_verdicts *v, uint64_t hash, const struct tw_verdict *d,
                      uint64_t now_s)
 {
@@ -172,8 +208,7 @@ void tw_verdicts_put(struct tw_verdicts *v, uint64_t hash, const struct tw_verdi
 		other = bucket_of(v, second(hash));
 		if (used(other) < used(b))
 			b = other;
-		i = victim(v, b, now_s);
-
+		i = place(v, b, now_s);
 		e = &b->entry[i];
 		v->entries += !e->used;
 		b->hash[i] = hash;

@@ -1,8 +1,9 @@
 /* What was decided, long after the trace is gone: 24 bytes a trace.
  *
  * Buckets of 8 entries, two of them open to each hash; the bucket's 8 hashes are one cache line.
- * A full bucket gives up the entry that was not asked for longest. A wrong answer needs two traces
- * with the same 64-bit keyed hash. Threads: one owner.
+ * Where both are full, one of their entries moves to its other bucket; once three quarters of all
+ * places are taken, the bucket gives up the entry that was not asked for longest. A wrong answer
+ * needs two traces with the same 64-bit keyed hash. Threads: one owner.
  *
  * Memory: the address space is taken at boot; pages become real as the table grows, one bucket at a
  * time (linear hashing: bucket `split` is divided in two whenever buckets hold more than

@@ -332,6 +332,36 @@ static void verdicts_forget_the_oldest(void **state)
 	tw_verdicts_deinit(&v);
 }
 
+/* Nothing is forgotten while a quarter of the places is free, in tables small and large: a trace
+ * whose verdict is gone would be decided a second time. */
+static void verdicts_stay_while_there_is_room(void **state)
+{
+	const uint32_t sizes[] = {30, 100, 500, 3000, 6000, 100000}; /* the last but one: of 8192 */
+	uint64_t id = 0;
+
+	(void)state;
+	for (uint32_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
+		const uint64_t places = sizes[k] == 100000 ? 1 << 20 : 8192;
+
+		for (uint32_t n = 0; n < 200000; n += sizes[k]) {
+			struct tw_verdicts v;
+			struct tw_verdict d = {.keep = true}, got;
+
+			assert_int_equal(tw_verdicts_init(&v, places * 24, UINT64_MAX), 0);
+			for (uint32_t i = 0; i < sizes[k]; i++) {
+				d.rule = (uint16_t)i;
+				tw_verdicts_put(&v, mix(id + i), &d, i);
+			}
+			assert_int_equal(v.entries, sizes[k]);
+			for (uint32_t i = 0; i < sizes[k]; i++)
+				assert_true(tw_verdicts_get(&v, mix(id + i), 0, sizes[k], &got) &&
+				            got.rule == (uint16_t)i);
+			id += sizes[k];
+			tw_verdicts_deinit(&v);
+		}
+	}
+}
+
 /* ---- records ---- */
 
 static void records_are_reused(void **state)
@@ -363,11 +393,17 @@ static void records_are_reused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(pool_reuses_and_bounds),  cmocka_unit_test(pool_admits_what_fits),
-	    cmocka_unit_test(table_grows_in_steps),    cmocka_unit_test(table_of_one_shard),
-	    cmocka_unit_test(table_with_equal_hashes), cmocka_unit_test(LOAD_04_hash_flood),
-	    cmocka_unit_test(table_full_says_so),      cmocka_unit_test(wheel_fires_in_time),
-	    cmocka_unit_test(verdicts_remember),       cmocka_unit_test(verdicts_forget_the_oldest),
+	    cmocka_unit_test(pool_reuses_and_bounds),
+	    cmocka_unit_test(pool_admits_what_fits),
+	    cmocka_unit_test(table_grows_in_steps),
+	    cmocka_unit_test(table_of_one_shard),
+	    cmocka_unit_test(table_with_equal_hashes),
+	    cmocka_unit_test(LOAD_04_hash_flood),
+	    cmocka_unit_test(table_full_says_so),
+	    cmocka_unit_test(wheel_fires_in_time),
+	    cmocka_unit_test(verdicts_remember),
+	    cmocka_unit_test(verdicts_forget_the_oldest),
+	    cmocka_unit_test(verdicts_stay_while_there_is_room),
 	    cmocka_unit_test(records_are_reused),
 	};
 
