@@ -266,7 +266,7 @@ void drive_request(struct drive *d)
 	d->time.wall_ns = d->start_wall_ns + request_at_ns(d, d->requests);
 	tw_body_init(&body, NULL);
 	TW_ASSERT(tw_body_append(&body, d->source->request.p, d->source->request.n,
-	                         d->source->request.n) == 0);
+	                         SIZE_MAX) == 0);
 	begin_ns = cpu_ns();
 	CALLGRIND_TOGGLE_COLLECT;
 	tw_core_submit(d->shared.cores[core], &body, on_done, d);

@@ -48,8 +48,8 @@ void tw_rules_match_resource(const struct tw_rules *r, struct tw_matcher *m,
 /* Fills span->mask. [owner of m] */
 void tw_rules_match(const struct tw_rules *r, struct tw_matcher *m, const struct tw_resource *res,
                     const struct tw_scope *scope, struct tw_span *span);
-/* A group of spans of one request: match_resource for each resource, then match for each span.
- * [owner of m] */
+/* What tw_span_mask says of the spans of a request: match_resource for the resources of those that
+ * have to be looked at, then match for each of these. [owner of m] */
 void tw_rules_match_request(const struct tw_rules *r, struct tw_matcher *m, struct tw_request *req);
 
 /* Budgets. old: rules of the same name and the same budget share theirs (may be NULL); `old` stays

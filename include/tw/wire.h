@@ -21,6 +21,8 @@ struct tw_scan_opts {
 	const struct tw_keytab *keys;   /* sealed */
 	uint32_t spans_max;             /* of one request */
 	struct tw_templates *templates; /* of the calling thread; NULL: every span is read anew */
+	size_t behind; /* bytes behind the body that may be read, whatever they are: with 320 of
+	                  them the last spans are recognised, too */
 };
 
 /* ---- templates ----

@@ -234,7 +234,7 @@ static void root_arrived(struct tw_shard *s, const struct batch *b, uint32_t i,
 static void append(struct tw_shard *s, const struct batch *b, uint32_t i, const struct tw_span *sp)
 {
 	struct tw_record *rec = tw_record_at(&s->records, i);
-	const uint64_t *mask = sp->mask;
+	const uint64_t *mask = tw_span_mask(b->req, sp);
 	uint64_t again[TW_MASK_WORDS] = {0};
 
 	if (TW_UNLIKELY(rec->state == TW_RECORD_OPEN && rec->generation != b->generation)) {

@@ -204,6 +204,15 @@ void tw_core_take_back(struct tw_core *c, uint32_t owner)
 	}
 }
 
+/* Spans that were matched with g go into the shard as of generation `number`. */
+static void add(struct tw_core *c, const struct tw_generation *g, const struct tw_request *req,
+                const uint32_t *idx, uint32_t n, uint32_t number)
+{
+	c->batch_gen = g;
+	c->batch_req = req;
+	tw_shard_add(c->shard, req, idx, n, number, c->now_ns);
+}
+
 /* A batch that was matched with a generation that is neither this core's nor the one before: two
  * reloads overtook it in the ring. Rare, so each of its spans is scanned and matched again by
  * itself. */
@@ -219,13 +228,11 @@ static void add_old(struct tw_core *c, const struct tw_batch_ref *b, uint32_t at
 		if (tw_core_match_one(c, c->gen, &c->one, req->resources[sc->resource].head,
 		                      sc->head, tw_slice(s->bytes, s->bytes_n)) != 0) {
 			/* Out of memory: the span goes in as it was matched. */
-			c->batch_gen = tw_ticket_generation(b->ticket);
-			tw_shard_add(c->shard, req, &b->idx[i], 1, c->gen->number, c->now_ns);
+			add(c, tw_ticket_generation(b->ticket), req, &b->idx[i], 1, c->gen->number);
 			continue;
 		}
 		c->one.spans[0].series = s->series;
-		c->batch_gen = c->gen;
-		tw_shard_add(c->shard, &c->one, &zero, 1, c->gen->number, c->now_ns);
+		add(c, c->gen, &c->one, &zero, 1, c->gen->number);
 	}
 }
 
@@ -239,8 +246,7 @@ void tw_core_add(struct tw_core *c, const struct tw_batch_ref *b, uint32_t at, u
 		add_old(c, b, at, n);
 		return;
 	}
-	c->batch_gen = g;
-	tw_shard_add(c->shard, tw_ticket_request(b->ticket), b->idx + at, n, g->number, c->now_ns);
+	add(c, g, tw_ticket_request(b->ticket), b->idx + at, n, g->number);
 }
 
 void tw_core_post(struct tw_core *c, uint32_t to)

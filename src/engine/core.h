@@ -134,6 +134,7 @@ struct tw_core {
 	uint32_t free_count;
 	struct tw_generation *gen;             /* adopted */
 	const struct tw_generation *batch_gen; /* while tw_shard_add runs */
+	const struct tw_request *batch_req;    /* likewise */
 	_Atomic uint32_t adopted;              /* its number, for engine.c */
 	_Atomic uint32_t tickets_of[4];        /* tickets in flight by generation & 3 */
 	uint64_t now_ns;

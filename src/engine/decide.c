@@ -95,7 +95,7 @@ static void on_late(void *ctx, const struct tw_span *s, struct tw_verdict *v)
 	if (!v->keep) {
 		uint16_t rule = v->rule;
 
-		memcpy(t.mask, s->mask, sizeof(t.mask));
+		memcpy(t.mask, tw_span_mask(c->batch_req, s), sizeof(t.mask));
 		if (tw_rules_late(c->batch_gen->rules, &t, v) && v->keep)
 			v->rule = c->batch_gen->rule_ids[v->rule];
 		else

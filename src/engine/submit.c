@@ -145,10 +145,11 @@ static bool group(struct tw_core *c, struct tw_ticket *t)
 			return false;
 		t->idx = p;
 		t->idx_cap = n;
-	}
-	if (workers == 1) {
+		/* With one worker they stay as they are. */
 		for (uint32_t i = 0; i < n; i++)
 			t->idx[i] = i;
+	}
+	if (workers == 1) {
 		t->batch[0] = (struct tw_batch_ref){t, t->idx, n, c->index};
 		return true;
 	}
@@ -197,11 +198,9 @@ static enum tw_refusal admit(struct tw_core *c, struct tw_ticket *t, uint64_t *b
 {
 	uint64_t views = views_bytes(&t->req);
 
-	*bytes = 0;
 	if (atomic_load_explicit(&c->s->draining, memory_order_relaxed))
 		return TW_REFUSE_DRAIN;
-	for (uint32_t i = 0; i < t->req.span_count; i++)
-		*bytes += t->req.spans[i].bytes_n;
+	*bytes = t->req.span_bytes;
 	if (!reserve_views(c, t, views))
 		return TW_REFUSE_MEMORY;
 	t->views_bytes = views;
@@ -352,7 +351,8 @@ static void scan_and_commit(struct tw_core *c, struct tw_ticket *t)
 	struct tw_scan_opts o = {.key = c->s->key,
 	                         .keys = t->gen->keys,
 	                         .spans_max = c->s->spans_max,
-	                         .templates = tw_shard_crowded(c->shard) ? NULL : c->templates};
+	                         .templates = tw_shard_crowded(c->shard) ? NULL : c->templates,
+	                         .behind = t->body.cap - t->body.n};
 	struct tw_error err = {.text = ""};
 	enum tw_refusal refusal;
 	uint64_t bytes = 0;

@@ -431,10 +431,23 @@ static void match_operation(struct subject *s, const struct tw_request *req,
 	memcpy(op->mask, span->mask, sizeof(op->mask));
 }
 
+/* Are all spans of operations whose mask is known? */
+static bool all_known(const struct tw_request *req)
+{
+	if (req->plain_count > 0 || req->operation_count == 0)
+		return false;
+	for (uint32_t i = 0; i < req->operation_count; i++)
+		if (!req->operations[i].matched || req->operations[i].differs)
+			return false;
+	return true;
+}
+
 void tw_rules_match_request(const struct tw_rules *r, struct tw_matcher *m, struct tw_request *req)
 {
 	struct subject s;
 
+	if (all_known(req))
+		return;
 	begin(&s, r, m, NULL);
 	for (uint32_t i = 0; i < req->resource_count; i++)
 		req->resources[i].matched = false;
@@ -451,8 +464,6 @@ void tw_rules_match_request(const struct tw_rules *r, struct tw_matcher *m, stru
 			match_operation(&s, req, op, span);
 		else if (TW_UNLIKELY(op->differs))
 			match_span(&s, req, span);
-		else
-			memcpy(span->mask, op->mask, sizeof(op->mask));
 	}
 }
 

@@ -193,6 +193,14 @@ static int add_scope(struct scan *s, struct tw_slice head, uint32_t resource)
 	return 0;
 }
 
+/* The spans from `first` on are none. */
+static void drop_spans(struct tw_request *r, uint32_t first)
+{
+	for (uint32_t i = first; i < r->span_count; i++)
+		r->span_bytes -= r->spans[i].bytes_n;
+	r->span_count = first;
+}
+
 static int scan_scope_spans(struct scan *s, const uint8_t *p, const uint8_t *end, uint32_t resource)
 {
 	struct tw_request *r = s->r;
@@ -235,7 +243,7 @@ static int scan_scope_spans(struct scan *s, const uint8_t *p, const uint8_t *end
 	if (h.utf8_at && r->span_count > first) {
 		scan_reject(s, TW_REJECT_UTF8, r->span_count - first, h.utf8_at, UINT32_MAX,
 		            "not UTF-8");
-		r->span_count = first;
+		drop_spans(r, first);
 	}
 	if (r->span_count == first)
 		return 0;
@@ -277,7 +285,7 @@ static int scan_resource_spans(struct scan *s, const uint8_t *p, const uint8_t *
 	if (h.utf8_at && r->span_count > first_span) {
 		scan_reject(s, TW_REJECT_UTF8, r->span_count - first_span, h.utf8_at, UINT32_MAX,
 		            "not UTF-8");
-		r->span_count = first_span;
+		drop_spans(r, first_span);
 		r->scope_count = first_scope;
 	}
 	if (r->span_count == first_span)
@@ -324,7 +332,10 @@ static void begin_body(struct scan *s, enum wire_message_id root, struct tw_slic
 	s->body = body.n ? body.p : nothing;
 	s->body_end = s->body + body.n;
 	s->safe = body.n >= 64 ? s->body_end - 64 : NULL;
-	s->slack = body.n >= SCAN_SLACK_BYTES ? s->body_end - SCAN_SLACK_BYTES : NULL;
+	s->slack = NULL;
+	if (body.n + s->behind >= SCAN_SLACK_BYTES)
+		s->slack =
+		    s->body_end - (s->behind < SCAN_SLACK_BYTES ? SCAN_SLACK_BYTES - s->behind : 0);
 }
 
 static struct scan scan_of(const struct tw_scan_opts *o, struct tw_request *out)
@@ -334,6 +345,7 @@ static struct scan scan_of(const struct tw_scan_opts *o, struct tw_request *out)
 	    .key_count = tw_keytab_count(o->keys),
 	    .r = out,
 	    .templates = o->templates,
+	    .behind = o->behind,
 	    .key = o->key,
 	    .spans_max = o->spans_max,
 	};
@@ -359,6 +371,7 @@ static int one_head(struct scan *s, enum wire_message_id m, struct tw_slice head
 {
 	struct wire_check c = {0};
 
+	s->behind = 0;
 	begin_body(s, m, head);
 	return wire_check(&c, m, s->body, s->body_end, 0) ? 0 : TW_EINVAL;
 }

@@ -547,6 +547,8 @@ int scan_span(struct scan *s, const uint8_t *at, const uint8_t *p, const uint8_t
 		r->value_count += 64u - (uint32_t)__builtin_clzll(st.attrs.set);
 	}
 	r->span_count++;
+	r->span_bytes += v->bytes_n;
+	r->plain_count++;
 	if (missed.learn && usual)
 		shape_learn(s->templates, s->keys, missed.shape, &missed.x, end);
 	return 0;

@@ -426,6 +426,7 @@ static inline void fill(struct scan *s, struct tw_span *v, const struct prefix *
 		fill_slots(r, v, t, r->places + r->place_count);
 	r->place_count += t->layout.value_count;
 	r->span_count++;
+	r->span_bytes += v->bytes_n;
 }
 
 /* ---- along the trie ---- */
@@ -660,6 +661,7 @@ static inline __attribute__((always_inline)) bool take(struct scan *s, struct tw
 		fill_slots(r, v, im->template, r->places + r->place_count);
 	r->place_count += im->value_count;
 	r->span_count++;
+	r->span_bytes += v->bytes_n;
 	im->hits++;
 	return true;
 }

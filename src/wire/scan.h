@@ -13,6 +13,7 @@
 
 struct scan {
 	const struct tw_keytab *keys;
+	size_t behind; /* as in tw_scan_opts */
 	struct tw_request *r;
 	struct tw_templates *templates; /* NULL: none */
 	struct tw_hash_key key;

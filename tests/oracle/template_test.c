@@ -436,19 +436,29 @@ static void compare(struct state *s, struct rng *r, const struct pb *b)
 	struct tw_scan_opts o = {.key = {1, 2}, .spans_max = 100000};
 	struct tw_error ge = {0}, te = {0};
 	uint32_t generation = (uint32_t)(seed_at / 700);
+	size_t behind = rng_below(r, 2) ? rng_below(r, 500) : 0;
+	uint8_t *body = malloc(b->n + behind + 1);
 	struct tw_request *req = &s->templated;
 	int g, t;
 
 	o.keys = s->keys[generation % 2];
 	tw_request_reset(&s->generic);
 	tw_request_reset(req);
-	g = tw_otlp_scan(&o, tw_slice(b->p, b->n), &s->generic, &ge);
+	CHECK(body);
+	memcpy(body, b->p, b->n);
+	/* What lies behind it looks as if the body went on. */
+	for (size_t i = 0; i < behind && b->n > 0; i++)
+		body[b->n + i] = b->p[rng_below(r, 2) ? i % b->n : rng_below(r, (uint32_t)b->n)];
+	g = tw_otlp_scan(&o, tw_slice(body, b->n), &s->generic, &ge);
 	o.templates = seed_at % 8 == 0 ? s->tiny : s->large;
+	o.behind = behind;
 	tw_templates_generation(o.templates, generation);
-	t = tw_otlp_scan(&o, tw_slice(b->p, b->n), req, &te);
+	t = tw_otlp_scan(&o, tw_slice(body, b->n), req, &te);
 	CHECK(g == t && strcmp(ge.text, te.text) == 0);
-	if (g != 0)
+	if (g != 0) {
+		free(body);
 		return;
+	}
 	CHECK(differing_view(&s->generic, req) == -1);
 	for (uint32_t i = 0; i < req->span_count; i++) {
 		const struct tw_span *sp = &req->spans[i];
@@ -461,6 +471,7 @@ static void compare(struct state *s, struct rng *r, const struct pb *b)
 	CHECK(tw_templates_stats(s->tiny).bytes < 400000);
 	for (uint32_t i = 0; i < ADDS; i++)
 		store_add(&s->store, r, req);
+	free(body);
 }
 
 int main(int argc, char **argv)

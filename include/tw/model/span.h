@@ -135,10 +135,22 @@ struct tw_request { /* pooled: arrays keep their memory from request to request 
 	uint32_t operation_count, operation_cap;
 	size_t value_count, value_cap;
 	size_t place_count, place_cap;
+	uint64_t span_bytes;  /* of all spans: sum of bytes_n */
+	uint32_t plain_count; /* spans without an operation, at most */
 	uint32_t rejected[TW_REJECT_COUNT];
 	char reject_text[160]; /* the first rejected span: field and offset */
 	struct tw_arena arena; /* cold pieces that are not contiguous in the body */
 };
+/* The span's own where its operation does not tell it. */
+static inline const uint64_t *tw_span_mask(const struct tw_request *r, const struct tw_span *s)
+{
+	const struct tw_operation *op;
+
+	if (TW_UNLIKELY(s->operation == 0))
+		return s->mask;
+	op = &r->operations[s->operation - 1];
+	return TW_LIKELY(op->matched && !op->differs) ? op->mask : s->mask;
+}
 void tw_request_init(struct tw_request *r);
 void tw_request_deinit(struct tw_request *r);
 void tw_request_reset(struct tw_request *r); /* empties; gives memory back past 4 MiB. Puts the
