@@ -6,9 +6,16 @@
  * tw_kept_release makes GONE.
  *
  * Threads: a shard belongs to one worker; every call is [owner] unless it says [any]. The pool and
- * the gauges are shared. Memory: segments of 1 MiB from the pool, at most bytes_max / 1 MiB of
- * them, kept for reuse; a trace table that grows in steps; the verdict memory, fixed at boot.
- * Nothing is allocated, zeroed or locked per span. Time and hashing keys are passed in. */
+ * the gauges are shared. Nothing is allocated, zeroed or locked per span. Time and hashing keys are
+ * passed in.
+ *
+ * Memory: segments of 1 MiB, kept for reuse, records, tables and wheels are reserved from one
+ * budget of bytes_max (at least 4 MiB a shard). Past it there may be, for a while,
+ *   bytes_max / 32 and 2 MiB a shard: fairness between shards, and what the wheel takes unasked;
+ *   where kept traces pin all the rest: what was admitted and not yet appended, at most twice its
+ *   bytes and, for spans whose heads don't fit beside them into 1 MiB, a segment that does;
+ *   a chunk of 64 KiB of records a shard.
+ * The verdict memory is apart, fixed at boot. */
 #ifndef TW_BUFFER_H
 #define TW_BUFFER_H
 
@@ -28,15 +35,15 @@ struct tw_buffer_opts {
 	uint64_t verdict_keep_ns;
 };
 
-/* bytes_max bounds the segments; see tw_pool_admit for what may come on top. NULL: no memory.
- * [boot] */
+/* NULL: no memory. [boot] */
 struct tw_pool *tw_pool_create(const struct tw_buffer_opts *o, uint32_t shards);
 void tw_pool_destroy(struct tw_pool **p); /* after its shards [boot] */
 
 /* Admission: may spans of `bytes` in all (the sum of their bytes_n) enter now? True reserves; the
  * reservation is consumed as the spans are appended (tw_shard_add) or given back (tw_pool_unadmit).
  * False: what kept traces pin, plus what is reserved, leaves no room that deciding early could
- * make; the request is to be refused retryably. Lock-free. [any] */
+ * make, or holes between what they pin have taken the memory past its budget; the request is to be
+ * refused retryably. Always true while nothing is pinned or reserved. Lock-free. [any] */
 bool tw_pool_admit(struct tw_pool *p, uint64_t bytes, uint32_t spans);
 void tw_pool_unadmit(struct tw_pool *p, uint64_t bytes, uint32_t spans);
 /* Less than a sixteenth of the room is left, so that the next large request may be refused. [any]

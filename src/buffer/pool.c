@@ -58,6 +58,7 @@ struct tw_pool *tw_pool_create(const struct tw_buffer_opts *o, uint32_t shards)
 	p->bytes_max = segments * TW_SEGMENT_BYTES;
 	p->fair_bytes = p->bytes_max / shards;
 	p->overdraft_max = p->bytes_max / 32 + shards * (uint64_t)TW_SEGMENT_BYTES;
+	p->held_max = p->bytes_max + p->overdraft_max + shards * (uint64_t)TW_SEGMENT_BYTES;
 	p->admit_max = p->bytes_max - 2 * shards * (uint64_t)TW_SEGMENT_BYTES;
 	tw_budget_init(&p->held, p->bytes_max);
 	for (uint32_t i = p->slot_count - 1; i > 0; i--)
@@ -179,6 +180,13 @@ bool tw_pool_may_overdraw(const struct tw_pool *p, uint64_t bytes)
 	       tw_budget_used(&p->held) + TW_SEGMENT_BYTES <= p->bytes_max + p->overdraft_max;
 }
 
+/* What kept traces pin is counted, but not the holes between their spans, which larger spans don't
+ * fit into, nor their heads. Deciding early makes no room there. */
+static bool burst(const struct tw_pool *p)
+{
+	return tw_budget_used(&p->held) > p->held_max;
+}
+
 bool tw_pool_admit(struct tw_pool *p, uint64_t bytes, uint32_t spans)
 {
 	uint64_t need = bytes + (uint64_t)spans * TW_ADMIT_PER_SPAN;
@@ -191,7 +199,8 @@ bool tw_pool_admit(struct tw_pool *p, uint64_t bytes, uint32_t spans)
 		/* A stale `pinned` admits or refuses one request early or late, no more. A request
 		 * larger than the whole buffer passes when it is alone, or its sender would try for
 		 * ever. */
-		if (reserved + pinned + overhead + need > p->admit_max && reserved + pinned > 0)
+		if ((reserved + pinned + overhead + need > p->admit_max || burst(p)) &&
+		    reserved + pinned > 0)
 			return false;
 		if (atomic_compare_exchange_weak_explicit(&p->reserved, &reserved, reserved + need,
 		                                          memory_order_relaxed,
@@ -207,8 +216,9 @@ bool tw_pool_full(const struct tw_pool *p)
 	uint64_t held = atomic_load_explicit(&q->reserved, memory_order_relaxed) +
 	                atomic_load_explicit(&q->pinned, memory_order_relaxed);
 
-	return held > 0 && held + atomic_load_explicit(&q->overhead, memory_order_relaxed) >
-	                       p->admit_max - p->admit_max / 16;
+	return held > 0 &&
+	       (burst(p) || held + atomic_load_explicit(&q->overhead, memory_order_relaxed) >
+	                        p->admit_max - p->admit_max / 16);
 }
 
 void tw_pool_unadmit(struct tw_pool *p, uint64_t bytes, uint32_t spans)

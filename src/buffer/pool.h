@@ -39,6 +39,7 @@ struct tw_pool {
 	uint64_t fair_bytes;    /* a shard's equal part */
 	uint64_t overdraft_max; /* what shards under their part may take past bytes_max */
 	uint64_t admit_max;
+	uint64_t held_max; /* past it nothing is admitted while something is pinned */
 	uint32_t shards, slot_count;
 	struct tw_segment *slots;
 	struct tw_budget held;

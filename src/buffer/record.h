@@ -56,6 +56,10 @@ uint32_t
 tw_records_get(struct tw_records *r); /* TW_RECORD_NONE: none is free. Fields but tag are zero */
 void tw_records_put(struct tw_records *r, uint32_t i); /* makes its wheel entries stale */
 
+static inline uint64_t tw_records_bytes(const struct tw_records *r) /* of the budget */
+{
+	return (uint64_t)r->chunk_count * TW_RECORDS_PER_CHUNK * sizeof(struct tw_record);
+}
 static inline struct tw_record *tw_record_at(const struct tw_records *r, uint32_t i)
 {
 	return &r->chunks[i / TW_RECORDS_PER_CHUNK][i % TW_RECORDS_PER_CHUNK];

@@ -79,6 +79,13 @@ static uint32_t capacity_for(uint64_t need)
 	return capacity <= TW_CAPACITY_MAX ? (uint32_t)capacity : 0;
 }
 
+/* What the shard has of the pool's budget. */
+static uint64_t held(const struct tw_shard *s)
+{
+	return s->log.capacity + tw_records_bytes(&s->records) + tw_table_bytes(&s->table) +
+	       tw_wheel_bytes(&s->wheel);
+}
+
 static bool open_segment(struct tw_shard *s, uint64_t need)
 {
 	struct tw_log *l = &s->log;
@@ -89,7 +96,7 @@ static bool open_segment(struct tw_shard *s, uint64_t need)
 	tw_log_close(l);
 	if (open_from_pool(s, capacity, false))
 		return true;
-	if (tw_pool_may_overdraw(s->config.pool, l->capacity) && open_from_pool(s, capacity, true))
+	if (tw_pool_may_overdraw(s->config.pool, held(s)) && open_from_pool(s, capacity, true))
 		return true;
 	if (open_by_deciding(s, capacity, need))
 		return true;
@@ -153,7 +160,7 @@ void tw_shard_relieve(struct tw_shard *s, uint32_t most)
 	const struct tw_pool *p = s->config.pool;
 	uint32_t n = 0, step;
 
-	while (tw_pool_over(p) && s->log.capacity >= p->fair_bytes && n < most) {
+	while (tw_pool_over(p) && held(s) >= p->fair_bytes && n < most) {
 		step = tw_shard_decide_oldest(s, TW_REASON_MEMORY, DECIDE_STEP);
 		if (step == 0)
 			break;
@@ -183,34 +190,56 @@ static bool worth_compacting(const struct tw_shard *s)
 	return dead > l->capacity / 4;
 }
 
+/* Another open segment, to move into. Past the budget the reserve is it, and what swap_compact
+ * moved was one step. */
+static bool open_to_move(struct tw_shard *s)
+{
+	uint32_t slot = tw_pool_get(s->config.pool, TW_SEGMENT_BYTES, false);
+
+	if (slot != TW_SLOT_NONE) {
+		tw_log_close(&s->log);
+		tw_log_hold(&s->log, slot);
+		tw_log_open(&s->log, slot);
+		return true;
+	}
+	if (!tw_pool_over(s->config.pool))
+		return false;
+	tw_log_close(&s->log);
+	return swap_compact(s, HALF, 0);
+}
+
+/* Moves what lives in a closed segment into the open one, which has the room. */
+static bool empty_segment(struct tw_shard *s, uint32_t victim)
+{
+	uint64_t moved;
+	bool whole = tw_log_compact(&s->log, &s->records, victim, &moved);
+
+	s->st.compactions++;
+	s->st.compacted_bytes += moved;
+	if (whole) {
+		tw_log_unhold(&s->log, victim);
+		tw_pool_put(s->log.pool, victim);
+	}
+	return whole;
+}
+
 void tw_shard_compact(struct tw_shard *s)
 {
 	struct tw_log *l = &s->log;
+	const struct tw_segment *slots = l->pool->slots;
+	bool more = true;
 
-	for (uint32_t n = 0; n < COMPACT_PER_TICK && worth_compacting(s); n++) {
+	for (uint32_t n = 0; more && n < COMPACT_PER_TICK && worth_compacting(s); n++) {
 		uint32_t victim =
-		    tw_log_victim(l, QUARTER, TW_SEGMENT_BYTES - sizeof(struct tw_segment_header));
-		uint64_t moved;
+		    tw_log_victim(l, tw_pool_over(l->pool) ? HALF : QUARTER,
+		                  TW_SEGMENT_BYTES - sizeof(struct tw_segment_header));
 
 		if (victim == TW_SLOT_NONE)
 			return;
 		if (l->open == TW_SLOT_NONE ||
-		    !tw_log_fits(l, l->pool->slots[victim].live + l->pool->slots[victim].heads)) {
-			uint32_t slot = tw_pool_get(s->config.pool, TW_SEGMENT_BYTES, false);
-
-			if (slot == TW_SLOT_NONE)
-				return;
-			tw_log_close(l);
-			tw_log_hold(l, slot);
-			tw_log_open(l, slot);
-		}
-		s->st.compactions++;
-		if (!tw_log_compact(l, &s->records, victim, &moved)) {
-			s->st.compacted_bytes += moved;
-			return;
-		}
-		s->st.compacted_bytes += moved;
-		tw_log_unhold(l, victim);
-		tw_pool_put(l->pool, victim);
+		    !tw_log_fits(l, slots[victim].live + slots[victim].heads))
+			more = open_to_move(s);
+		else
+			more = empty_segment(s, victim);
 	}
 }

@@ -510,9 +510,7 @@ void tw_shard_publish(struct tw_shard *s)
 	st->record_bytes = (uint64_t)s->records.held * sizeof(struct tw_record);
 	st->table_bytes = tw_table_bytes(&s->table) + tw_wheel_bytes(&s->wheel);
 	st->slack_bytes =
-	    l->capacity - l->live - l->heads +
-	    (uint64_t)s->records.chunk_count * TW_RECORDS_PER_CHUNK * sizeof(struct tw_record) -
-	    st->record_bytes;
+	    l->capacity - l->live - l->heads + tw_records_bytes(&s->records) - st->record_bytes;
 	st->verdict_bytes = tw_verdicts_bytes(&s->verdicts);
 	st->verdicts = s->verdicts.entries;
 	st->segments = l->segments;

@@ -56,9 +56,16 @@ static bool grow(struct tw_wheel *w)
 	return true;
 }
 
+/* The slots. */
+static uint64_t fixed_bytes(const struct tw_wheel *w)
+{
+	return TW_WHEEL_SLOTS * sizeof(*w->heads) + WORDS * sizeof(*w->filled);
+}
+
 int tw_wheel_init(struct tw_wheel *w, struct tw_pool *pool)
 {
 	*w = (struct tw_wheel){.pool = pool, .next_ms = UINT64_MAX};
+	(void)tw_pool_reserve_overhead(pool, fixed_bytes(w), true);
 	w->heads = tw_calloc(TW_WHEEL_SLOTS, sizeof(*w->heads));
 	w->filled = tw_calloc(WORDS, sizeof(*w->filled));
 	if (!w->heads || !w->filled || !grow(w)) {
@@ -74,6 +81,8 @@ void tw_wheel_deinit(struct tw_wheel *w)
 		tw_free(w->blocks[i]);
 		tw_pool_release_overhead(w->pool, CHUNKS_PER_BLOCK * sizeof(struct tw_wheel_chunk));
 	}
+	if (w->pool)
+		tw_pool_release_overhead(w->pool, fixed_bytes(w));
 	tw_free(w->blocks);
 	tw_free(w->heads);
 	tw_free(w->filled);
@@ -208,6 +217,6 @@ uint32_t tw_wheel_take(struct tw_wheel *w, uint64_t now_ms, struct tw_wheel_entr
 
 uint64_t tw_wheel_bytes(const struct tw_wheel *w)
 {
-	return TW_WHEEL_SLOTS * sizeof(*w->heads) + WORDS * sizeof(*w->filled) +
+	return fixed_bytes(w) +
 	       (uint64_t)w->block_count * CHUNKS_PER_BLOCK * sizeof(struct tw_wheel_chunk);
 }

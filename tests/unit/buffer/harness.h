@@ -78,7 +78,7 @@ struct harness {
 	uint64_t decided[TW_REASON_COUNT];
 	uint64_t lates, rematches;
 	uint64_t uid, random;
-	uint64_t segments_max;
+	uint64_t held_max;
 	/* tw_shard_add and tw_shard_tick run with failing allocations: from the fail_at-th on if
 	 * sticky, else that one */
 	uint32_t fail_at;
@@ -105,6 +105,7 @@ void h_release_all(struct harness *h);
 uint64_t h_random(struct harness *h);
 uint32_t h_below(struct harness *h, uint32_t n);
 struct tw_shard_stats h_stats(struct harness *h);
+uint64_t h_held(struct harness *h); /* bytes of the pool's budget */
 struct tw_id128 h_id(uint32_t trace);
 uint64_t h_mask(uint32_t generation, uint64_t uid);
 

@@ -353,6 +353,40 @@ static void pinned_memory_refuses(void **state)
 	h_deinit(&h);
 }
 
+/* Two traces to a segment and a third of it empty: what is held reaches its bound before what is
+ * pinned does. Once half of them are gone, ticks move the others together and admission lets in
+ * again. */
+static void pinned_memory_with_holes_refuses(void **state)
+{
+	struct harness h;
+	uint32_t taken = 0;
+
+	(void)state;
+	h_init(&h, 16 << 20, 100);
+	h.keep = keep_all;
+	h_create(&h);
+	while (tw_pool_admit(h.pool, 350000, 1)) {
+		tw_pool_unadmit(h.pool, 350000, 1);
+		assert_true(taken < 100);
+		add_many(&h, taken++, 1, 350000);
+		h_drain(&h);
+		assert_true(h_held(&h) <= h.held_max - (3 << 20)); /* a usual segment */
+	}
+	assert_true(taken > 30);
+	assert_true(tw_pool_pinned(h.pool) < 13 << 20);
+	for (uint32_t i = taken / 2; i-- > 0;)
+		h_release(&h, 2 * i);
+	assert_false(tw_pool_admit(h.pool, 350000, 1));
+	for (uint32_t i = 0; i < 10; i++)
+		(void)h_tick(&h);
+	assert_true(tw_pool_segments(h.pool) <= 16);
+	assert_true(tw_pool_admit(h.pool, 350000, 1));
+	tw_pool_unadmit(h.pool, 350000, 1);
+	for (uint32_t i = 0; i < h.kept_count; i++)
+		h_check_kept(&h, i); /* what was moved is whole */
+	h_deinit(&h);
+}
+
 /* A few long traces among many short ones must not hold the segments of all. */
 static void compacts_under_mixed_waits(void **state)
 {
@@ -596,6 +630,7 @@ int main(void)
 	    cmocka_unit_test(LOAD_03_one_span_traces),
 	    cmocka_unit_test(decides_the_oldest_early),
 	    cmocka_unit_test(pinned_memory_refuses),
+	    cmocka_unit_test(pinned_memory_with_holes_refuses),
 	    cmocka_unit_test(compacts_under_mixed_waits),
 	    cmocka_unit_test(LOAD_05_late_spans),
 	    cmocka_unit_test(late_runs_are_one),
