@@ -65,7 +65,7 @@ static uint64_t copy_entry(struct tw_log *l, uint32_t victim, const struct tw_en
 static bool move_trace(struct tw_log *l, struct tw_record *rec, uint32_t victim)
 {
 	struct tw_segment *g = &l->pool->slots[victim];
-	uint64_t *ref = &rec->head;
+	tw_word *ref = &rec->head;
 
 	while ((*ref & TW_LINK_MASK) != 0) {
 		uint64_t link = *ref & TW_LINK_MASK;
@@ -102,7 +102,7 @@ bool tw_log_compact(struct tw_log *l, const struct tw_records *r, uint32_t victi
 
 		TW_ASSERT(off < g->used);
 		if (!(e->word & TW_BLOCK_ENTRY)) {
-			off += tw_head_size((uint32_t)e->word);
+			off += tw_head_size_of(e->word);
 			continue;
 		}
 		if (!(e->word & TW_BLOCK_DEAD))

@@ -27,7 +27,7 @@ int tw_log_init(struct tw_log *l, struct tw_pool *pool, struct tw_hash_key key)
 	*l = (struct tw_log){.pool = pool, .stamp = 1, .key = key};
 	l->head_slots = tw_calloc(HEAD_SLOTS, sizeof(*l->head_slots));
 	l->seen = tw_calloc(TW_LOG_TEXTS, sizeof(*l->seen));
-	l->uses = tw_calloc(TW_LOG_USES, sizeof(*l->uses));
+	l->uses = tw_calloc(TW_LOG_USES + TW_TEMPLATE_VALUES_MAX, sizeof(*l->uses));
 	l->operation_slots = tw_calloc(TW_LOG_OPERATIONS, sizeof(*l->operation_slots));
 	l->text_slots = tw_alloc_aligned(64, TW_LOG_TEXT_SLOTS * sizeof(*l->text_slots));
 	if (!l->head_slots || !l->seen || !l->uses || !l->operation_slots || !l->text_slots) {
@@ -136,10 +136,18 @@ void tw_log_close(struct tw_log *l)
 	else
 		l->crowded -= l->crowded > 0;
 	l->open = TW_SLOT_NONE;
+	l->roomy_max = -1;
 	if (l->pool->slots[slot].live == 0)
 		give_back(l, slot);
 	else
 		tw_log_relist(l, slot);
+}
+
+static void set_roomy(struct tw_log *l)
+{
+	l->roomy_max = l->open != TW_SLOT_NONE && l->small_heads
+	                   ? (int64_t)l->seg->capacity - TW_LOG_ROOMY
+	                   : -1;
 }
 
 static void next_stamp(struct tw_log *l)
@@ -164,6 +172,8 @@ void tw_log_open(struct tw_log *l, uint32_t slot)
 	l->heads -= g->heads;
 	g->heads = 0;
 	l->open = slot;
+	l->seg = g;
+	set_roomy(l);
 	l->head_count = 0;
 	if (++l->epoch == 0) {
 		memset(l->head_slots, 0, HEAD_SLOTS * sizeof(*l->head_slots));
@@ -225,7 +235,7 @@ static uint32_t head_put(struct tw_log *l, struct tw_slice head, uint64_t hash, 
 	if (s->epoch == l->epoch)
 		return s->off;
 	h = (struct tw_head *)(g->mem + off);
-	*h = (struct tw_head){kind | head.n, hash, resource_off, 0};
+	*h = (struct tw_head){kind | head.n, hash, resource_off};
 	if (head.n > 0)
 		memcpy(h + 1, head.p, head.n);
 	g->used += size;
@@ -238,16 +248,17 @@ static uint32_t head_put(struct tw_log *l, struct tw_slice head, uint64_t hash, 
 	return off;
 }
 
-static void slots_ready(struct tw_scope_slot **slots, uint32_t *cap, uint32_t count)
+/* Those past the end of an array that could not grow are looked up by hash each time. */
+static void slots_ready(void **slots, size_t size, uint32_t *cap, uint32_t count)
 {
-	struct tw_scope_slot *more;
 	uint32_t n = count < 64 ? 64 : count + count / 2;
+	void *more;
 
 	if (count <= *cap)
 		return;
-	more = tw_calloc(n, sizeof(*more));
+	more = tw_calloc(n, size);
 	if (!more)
-		return; /* those past the end are looked up by hash each time */
+		return;
 	tw_free(*slots);
 	*slots = more;
 	*cap = n;
@@ -256,8 +267,17 @@ static void slots_ready(struct tw_scope_slot **slots, uint32_t *cap, uint32_t co
 void tw_log_begin(struct tw_log *l, const struct tw_request *req)
 {
 	next_stamp(l);
-	slots_ready(&l->scopes, &l->scope_cap, req->scope_count);
-	slots_ready(&l->operations, &l->operation_cap, req->operation_count);
+	l->small_heads = true;
+	for (uint32_t i = 0; i < req->scope_count; i++) {
+		const struct tw_scope *sc = &req->scopes[i];
+
+		if (sc->head.n + req->resources[sc->resource].head.n > HEADS_SMALL)
+			l->small_heads = false;
+	}
+	set_roomy(l);
+	slots_ready((void **)&l->scopes, sizeof(*l->scopes), &l->scope_cap, req->scope_count);
+	slots_ready((void **)&l->operations, sizeof(*l->operations), &l->operation_cap,
+	            req->operation_count);
 }
 
 static uint32_t scope_find(struct tw_log *l, const struct tw_request *req, uint32_t scope,
@@ -361,16 +381,25 @@ static uint64_t operation_hash(const struct tw_log_operation *op)
 	return tw_fold(a ^ UINT64_C(0xA0761D6478BD642F), b ^ UINT64_C(0xE7037ED1A0B428DB));
 }
 
-/* For the rest of the request. */
-static void operation_known(struct tw_log *l, uint32_t operation, uint32_t off)
+/* For the rest of the request, if the array could grow. */
+static const struct tw_op_slot *known(struct tw_log *l, const struct tw_template *t,
+                                      uint32_t operation, uint32_t off)
 {
-	if (operation - 1 < l->operation_cap)
-		l->operations[operation - 1] = (struct tw_scope_slot){off, l->stamp};
+	struct tw_op_slot *o =
+	    operation - 1 < l->operation_cap ? &l->operations[operation - 1] : &l->other_operation;
+
+	*o = (struct tw_op_slot){.off = off,
+	                         .stamp = l->stamp,
+	                         .kind_of = tw_template_kind_of(t),
+	                         .uses = &l->uses[t->hash % TW_LOG_USES],
+	                         .value_count = (uint8_t)t->layout.value_count,
+	                         .has_parent = t->layout.has_parent,
+	                         .fixed = t->fixed};
+	return o;
 }
 
-/* The operation's head in the open segment; 0: the span is to lie there as it is. */
-static __attribute__((noinline)) uint32_t
-operation_put(struct tw_log *l, const struct tw_request *req, const struct tw_span *sp)
+const struct tw_op_slot *tw_log_operation(struct tw_log *l, const struct tw_request *req,
+                                          const struct tw_span *sp)
 {
 	const struct tw_template *t = req->operations[sp->operation - 1].template;
 	const struct tw_layout *layout = &t->layout;
@@ -383,22 +412,19 @@ operation_put(struct tw_log *l, const struct tw_request *req, const struct tw_sp
 
 	slot = tw_log_operation_slot(l, t, scope);
 	if (slot->epoch == l->epoch && slot->template == t->hash && slot->scope == scope &&
-	    slot->series == op.series) {
-		operation_known(l, sp->operation, slot->off);
-		return slot->off;
-	}
+	    slot->series == op.series)
+		return known(l, t, sp->operation, slot->off);
 	/* What the index has no place for would be written once more for each request; and where
 	 * there are thousands of operations, few spans of each come before the segment is full, so
 	 * that templates would cost more than they save. */
 	if (index_is_full(l) || l->pool->slots[l->open].capacity != TW_SEGMENT_BYTES ||
 	    l->pool->slots[l->open].heads > HEADS_MAX)
-		return 0;
+		return NULL;
 	op.scope_off = scope_put(l, req, sp->scope);
 	op.template_off = head_put(l, tw_slice(layout, layout->size), t->hash, TW_HEAD_TEMPLATE, 0);
 	off = head_put(l, tw_slice(&op, sizeof(op)), operation_hash(&op), TW_HEAD_OPERATION, 0);
-	operation_known(l, sp->operation, off);
 	*slot = (struct tw_operation_slot){t->hash, scope, op.series, off, l->epoch, 0};
-	return off;
+	return known(l, t, sp->operation, off);
 }
 
 uint32_t tw_log_copy_operation(struct tw_log *l, const uint8_t *segment, uint32_t off,
@@ -420,35 +446,13 @@ uint32_t tw_log_copy_operation(struct tw_log *l, const uint8_t *segment, uint32_
 	return head_put(l, tw_slice(&op, sizeof(op)), operation_hash(&op), TW_HEAD_OPERATION, 0);
 }
 
-/* Two places for each hash. A short text is compared where it is found. */
-static bool is_text(const struct tw_log *l, const struct tw_text_slot *t, struct tw_slice text,
-                    uint64_t hash)
-{
-	if (t->epoch != l->epoch || t->hash != hash)
-		return false;
-	if (TW_LIKELY(text.n <= TW_TEXT_INLINE))
-		return t->n == text.n && memcmp(t->text, text.p, text.n) == 0;
-	return t->n > TW_TEXT_INLINE &&
-	       tw_slice_eq(tw_head_bytes(tw_head_at(open_mem(l), t->off)), text);
-}
-
-uint32_t tw_log_find_text(const struct tw_log *l, struct tw_slice text, uint64_t hash)
-{
-	uint32_t at = hash % TW_LOG_TEXT_SLOTS;
-
-	for (uint32_t i = 0; i < 2; i++, at ^= 1)
-		if (is_text(l, &l->text_slots[at], text, hash))
-			return l->text_slots[at].off;
-	return 0;
-}
-
 uint32_t tw_log_put_text(struct tw_log *l, struct tw_slice text, uint64_t hash)
 {
 	struct tw_segment *g = &l->pool->slots[l->open];
 	uint32_t off = tw_log_find_text(l, text, hash), at = hash % TW_LOG_TEXT_SLOTS;
-	uint32_t size = (uint32_t)tw_head_size(text.n);
+	uint32_t size = (uint32_t)tw_text_size(text.n);
 	struct tw_text_slot *t = &l->text_slots[at];
-	struct tw_head *h;
+	tw_word *w;
 
 	if (off != 0)
 		return off;
@@ -457,9 +461,9 @@ uint32_t tw_log_put_text(struct tw_log *l, struct tw_slice text, uint64_t hash)
 	if (t->epoch == l->epoch || g->capacity != TW_SEGMENT_BYTES)
 		return 0;
 	off = g->used;
-	h = (struct tw_head *)(g->mem + off);
-	*h = (struct tw_head){TW_HEAD_TEXT | text.n, hash, 0, 0};
-	memcpy(h + 1, text.p, text.n);
+	w = (tw_word *)(g->mem + off);
+	*w = TW_HEAD_TEXT | text.n;
+	memcpy(w + 1, text.p, text.n);
 	g->used += size;
 	g->heads += size;
 	l->heads += size;
@@ -474,8 +478,7 @@ uint32_t tw_log_put_text(struct tw_log *l, struct tw_slice text, uint64_t hash)
 
 /* ---- entries ---- */
 
-/* Returns the size. */
-static uint32_t append_whole(struct tw_log *l, const struct tw_request *req,
+uint32_t tw_log_append_whole(struct tw_log *l, const struct tw_request *req,
                              const struct tw_span *sp)
 {
 	uint32_t scope_off = scope_put(l, req, sp->scope); /* first: it may write a head */
@@ -492,39 +495,6 @@ static uint32_t append_whole(struct tw_log *l, const struct tw_request *req,
 	e->duration_ns = sp->duration_ns;
 	memcpy(e + 1, sp->bytes, sp->bytes_n);
 	return (uint32_t)tw_entry_size(sp->bytes_n);
-}
-
-void tw_log_append(struct tw_log *l, const struct tw_request *req, const struct tw_span *sp,
-                   struct tw_record *rec, uint32_t record)
-{
-	struct tw_segment *g = &l->pool->slots[l->open];
-	uint32_t operation = 0, size = 0, off;
-	struct tw_entry *e;
-
-	if (TW_LIKELY(sp->operation != 0) &&
-	    (TW_LIKELY(tw_log_roomy(l, req, sp)) || tw_log_fits(l, tw_log_need(l, req, sp))))
-		operation = TW_LIKELY(tw_log_knows(l, sp->operation))
-		                ? l->operations[sp->operation - 1].off
-		                : operation_put(l, req, sp);
-	if (TW_LIKELY(operation != 0))
-		size = tw_pack(l, req, sp, (struct tw_packed *)(g->mem + g->used), operation);
-	if (TW_UNLIKELY(size == 0))
-		size = append_whole(l, req, sp);
-	off = g->used;
-	e = (struct tw_entry *)(g->mem + off);
-	e->word |= TW_BLOCK_ENTRY | rec->head | (uint64_t)(sp->kind & 7) << 51 |
-	           (uint64_t)(sp->status & 3) << 54;
-	e->record = record;
-	g->used += size;
-	g->live += size;
-	l->live += size;
-	l->span_bytes += tw_entry_span_bytes(e);
-	rec->head = tw_link(l->open, off);
-	while (l->text_count > 0) {
-		const struct tw_log_text *t = &l->text[--l->text_count];
-
-		(void)tw_log_put_text(l, t->text, t->hash);
-	}
 }
 
 uint64_t tw_log_chain_bytes(const struct tw_log *l, uint64_t chain)

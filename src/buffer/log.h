@@ -1,6 +1,6 @@
 /* A shard's log: segments of entries, one open for appending.
  *
- * A segment begins with a header and holds blocks of 8-byte alignment: heads (bytes that several
+ * A segment begins with a header and holds blocks of 4-byte alignment: heads (bytes that several
  * spans share, written once a segment: of a resource or a scope, a template, an operation, a text
  * that comes again and again) and entries: a digest of 56 bytes and the span's own bytes, or, of a
  * span with a template, 16 bytes and what differs (pack.h). Everything in it refers by offset, so a
@@ -11,73 +11,30 @@
 #ifndef TW_BUFFER_LOG_H
 #define TW_BUFFER_LOG_H
 
+#include "entry.h"
 #include "pool.h"
 #include "record.h"
 
-#define TW_SEGMENT_MAGIC 0x67735774u /* "tWsg" */
-#define TW_LOG_BUCKETS   16u
-#define TW_LOG_DEAD_MAX  32u
-
-struct tw_segment_header {
-	uint32_t magic, version;
-	uint64_t capacity;
-	uint64_t base_ns; /* packed spans count their start from here */
-};
-
-/* The first word of a block: what kind of block, and for an entry the link to the trace's span
- * before it. */
-#define TW_BLOCK_ENTRY     (UINT64_C(1) << 63)
-#define TW_BLOCK_DEAD      (UINT64_C(1) << 62)
-#define TW_BLOCK_PACKED    (UINT64_C(1) << 56) /* of entries: a struct tw_packed */
-#define TW_HEAD_KIND       (UINT64_C(7) << 59) /* of heads: */
-#define TW_HEAD_RESOURCE   (UINT64_C(0) << 59)
-#define TW_HEAD_SCOPE      (UINT64_C(1) << 59)
-#define TW_HEAD_TEMPLATE   (UINT64_C(2) << 59) /* a struct tw_layout */
-#define TW_HEAD_OPERATION  (UINT64_C(3) << 59) /* a struct tw_log_operation */
-#define TW_HEAD_TEXT       (UINT64_C(4) << 59)
-#define TW_LINK_OFF_BITS   27u
-#define TW_LINK_BITS       51u
-#define TW_LINK_MASK       ((UINT64_C(1) << TW_LINK_BITS) - 1)
-#define TW_ENTRY_KIND(w)   ((uint8_t)((w) >> 51 & 7))
-#define TW_ENTRY_STATUS(w) ((uint8_t)((w) >> 54 & 3))
-
-struct tw_entry {      /* the digest; the span's bytes follow */
-	uint64_t word; /* link | kind << 51 | status << 54 | flags */
-	uint32_t record;
-	uint32_t bytes_n;
-	uint32_t scope_off;
-	uint32_t series;
-	uint64_t span_id, parent_id;
-	uint64_t start_ns, duration_ns;
-};
-_Static_assert(sizeof(struct tw_entry) == 56, "the digest");
-
-struct tw_packed { /* begins as struct tw_entry does; pack.h */
-	uint64_t word;
-	uint32_t record;
-	uint32_t form; /* offset of the operation / 8, then size / 8 */
-	uint8_t bytes[];
-};
-#define TW_PACKED_OFF_BITS  17u /* of a segment of 1 MiB */
-#define TW_PACKED_BYTES_MAX (((1u << (32 - TW_PACKED_OFF_BITS)) - 1) << 3)
+#define TW_LOG_BUCKETS  16u
+#define TW_LOG_DEAD_MAX 32u
 
 /* The most that one value takes beyond its bytes, the text of its own that it may get among them.
  */
 #define TW_PACK_VALUE_MAX 40u
 
-struct tw_head {       /* the bytes follow */
-	uint64_t word; /* length in the low half */
-	uint64_t hash;
-	uint32_t resource_off; /* of a scope */
-	uint32_t pad;
-};
-
 struct tw_head_slot { /* heads of the open segment, by hash */
 	uint64_t hash;
 	uint32_t off, epoch;
 };
-struct tw_scope_slot { /* scopes and operations of the request at hand */
+struct tw_scope_slot { /* scopes of the request at hand */
 	uint32_t off, stamp;
+};
+struct tw_op_slot { /* and operations: what packing needs of them */
+	uint32_t off, stamp;
+	const uint8_t *kind_of;   /* of the template's differing values */
+	struct tw_text_use *uses; /* of each of them */
+	uint8_t value_count;
+	bool has_parent, fixed; /* as in the template */
 };
 struct tw_text_use { /* how often a differing value of a template was found among the texts */
 	uint8_t asked, found;
@@ -109,8 +66,11 @@ struct tw_operation_slot { /* operations of the open segment, so that a request 
 
 struct tw_log {
 	struct tw_pool *pool;
-	uint32_t open;    /* slot; TW_SLOT_NONE: between two */
-	uint32_t reserve; /* an empty segment, so that compaction never needs memory */
+	uint32_t open;          /* slot; TW_SLOT_NONE: between two */
+	struct tw_segment *seg; /* it; unspecified between two */
+	int64_t roomy_max;      /* see tw_log_roomy; −1 between two */
+	bool small_heads;       /* of the request at hand: each of them */
+	uint32_t reserve;       /* an empty segment, so that compaction never needs memory */
 	uint32_t bucket[TW_LOG_BUCKETS]; /* closed segments by share of live bytes, sixteenths */
 	uint64_t segments;
 	uint64_t capacity;   /* bytes of the segments held */
@@ -121,14 +81,15 @@ struct tw_log {
 	uint32_t head_count, epoch;
 	struct tw_scope_slot *scopes;
 	uint32_t scope_cap, stamp;
-	struct tw_scope_slot *operations;
+	struct tw_op_slot *operations;
 	uint32_t operation_cap;
+	struct tw_op_slot other_operation;         /* of which the array has no place */
 	struct tw_operation_slot *operation_slots; /* [TW_LOG_OPERATIONS] */
 	struct tw_text_slot *text_slots;           /* [TW_LOG_TEXT_SLOTS] */
 	struct tw_hash_key key;
 	uint64_t
 	    *seen; /* [TW_LOG_TEXTS] half of a text's hash and half of the trace's that had it */
-	struct tw_text_use *uses; /* [TW_LOG_USES] by template and value */
+	struct tw_text_use *uses; /* [TW_LOG_USES + TW_TEMPLATE_VALUES_MAX] */
 	uint32_t crowded;         /* segments yet to come; see tw_shard_crowded */
 	uint32_t text_count;
 	struct tw_log_text text[TW_TEMPLATE_VALUES_MAX];
@@ -152,9 +113,12 @@ static inline bool tw_log_fits(const struct tw_log *l, uint64_t need)
 
 	return l->open != TW_SLOT_NONE && g->used + need <= g->capacity;
 }
-/* Appends; the caller has seen that it fits. */
-void tw_log_append(struct tw_log *l, const struct tw_request *req, const struct tw_span *sp,
-                   struct tw_record *rec, uint32_t record);
+/* A span as it is, behind its scope's head; the caller has seen that it fits. Returns its size. */
+uint32_t tw_log_append_whole(struct tw_log *l, const struct tw_request *req,
+                             const struct tw_span *sp);
+/* The span's operation in the open segment; NULL: the span is to lie there as it is. */
+const struct tw_op_slot *tw_log_operation(struct tw_log *l, const struct tw_request *req,
+                                          const struct tw_span *sp);
 
 /* The trace's bytes are dead. Batched: tw_log_flush walks the chains, interleaved, so that their
  * cache misses overlap. */
@@ -187,64 +151,46 @@ uint32_t tw_log_copy_scope(struct tw_log *l, const uint8_t *segment, uint32_t sc
 uint32_t tw_log_copy_operation(struct tw_log *l, const uint8_t *segment, uint32_t off,
                                uint64_t entry);
 
-/* Its offset in the open segment; 0: it is not there. */
-uint32_t tw_log_find_text(const struct tw_log *l, struct tw_slice text, uint64_t hash);
-/* Likewise; writes it if the index has a place for it. The caller has seen that it fits. */
+/* Its offset in the open segment; writes it if the index has a place for it. The caller has seen
+ * that it fits. */
 uint32_t tw_log_put_text(struct tw_log *l, struct tw_slice text, uint64_t hash);
 
-static inline uint64_t tw_align8(uint64_t n)
-{
-	return (n + 7) & ~UINT64_C(7);
-}
-static inline uint64_t tw_entry_size(uint32_t bytes_n)
-{
-	return tw_align8(sizeof(struct tw_entry) + (uint64_t)bytes_n);
-}
 static inline bool tw_log_knows(const struct tw_log *l, uint32_t operation)
 {
 	return operation - 1 < l->operation_cap && l->operations[operation - 1].stamp == l->stamp;
-}
-static inline uint32_t tw_entry_bytes(const struct tw_entry *e)
-{
-	return e->word & TW_BLOCK_PACKED
-	           ? ((const struct tw_packed *)e)->form >> TW_PACKED_OFF_BITS << 3
-	           : (uint32_t)tw_entry_size(e->bytes_n);
-}
-/* Of these, the span's own. */
-static inline uint32_t tw_entry_span_bytes(const struct tw_entry *e)
-{
-	return e->word & TW_BLOCK_PACKED ? tw_entry_bytes(e) - (uint32_t)sizeof(struct tw_packed)
-	                                 : e->bytes_n;
 }
 static inline struct tw_operation_slot *
 tw_log_operation_slot(const struct tw_log *l, const struct tw_template *t, uint64_t scope)
 {
 	return &l->operation_slots[(t->hash ^ scope) % TW_LOG_OPERATIONS];
 }
-/* Asks for what packing will read: the values, and where the operation may be. */
-static inline void tw_log_prefetch(const struct tw_log *l, const struct tw_request *req,
-                                   const struct tw_span *sp)
+/* Asks for what packing will read: the values, and where the operation may be. always_inline: see
+ * tw_table_prefetch. */
+static inline __attribute__((always_inline)) void
+tw_log_prefetch(const struct tw_log *l, const struct tw_request *req, const struct tw_span *sp)
 {
+	const struct tw_place *place = &req->places[sp->places];
 	const struct tw_template *t;
 
 	if (sp->operation == 0)
 		return;
-	t = req->operations[sp->operation - 1].template;
-	__builtin_prefetch(sp->bytes + req->places[sp->places].at);
-	__builtin_prefetch(tw_template_kind_of(t));
-	if (!tw_log_knows(l, sp->operation))
+	__builtin_prefetch(sp->bytes + place->at);
+	if (TW_LIKELY(tw_log_knows(l, sp->operation))) {
+		const struct tw_op_slot *op = &l->operations[sp->operation - 1];
+
+		__builtin_prefetch(sp->bytes + place[op->value_count / 2].at);
+		__builtin_prefetch(op->uses);
+	} else {
+		t = req->operations[sp->operation - 1].template;
 		__builtin_prefetch(tw_log_operation_slot(l, t, req->scopes[sp->scope].hash));
+		__builtin_prefetch(&l->uses[t->hash % TW_LOG_USES]);
+	}
 }
 /* Is there so much room that nobody has to count? For usual spans with usual heads in a segment
  * that is not nearly full. */
-static inline bool tw_log_roomy(const struct tw_log *l, const struct tw_request *req,
-                                const struct tw_span *sp)
+static inline bool tw_log_roomy(const struct tw_log *l, const struct tw_span *sp)
 {
-	const struct tw_segment *g = &l->pool->slots[l->open];
-	const struct tw_scope *sc = &req->scopes[sp->scope];
-
-	return sp->bytes_n <= 4096 && g->used + TW_LOG_ROOMY <= g->capacity &&
-	       sc->head.n + req->resources[sc->resource].head.n <= 4096 && l->open != TW_SLOT_NONE;
+	return sp->bytes_n <= 4096 && l->seg->used <= l->roomy_max;
 }
 static inline uint64_t tw_log_need(struct tw_log *l, const struct tw_request *req,
                                    const struct tw_span *sp)
@@ -258,37 +204,33 @@ static inline uint64_t tw_log_need(struct tw_log *l, const struct tw_request *re
 		return tw_entry_size(sp->bytes_n);
 	return tw_log_need_heads(l, req, sp);
 }
-static inline uint64_t tw_head_size(uint64_t n)
-{
-	return tw_align8(sizeof(struct tw_head) + n);
-}
-static inline uint64_t tw_link(uint32_t slot, uint64_t off)
-{
-	return (uint64_t)slot << TW_LINK_OFF_BITS | off >> 3;
-}
-static inline uint32_t tw_link_slot(uint64_t link)
-{
-	return (uint32_t)((link & TW_LINK_MASK) >> TW_LINK_OFF_BITS);
-}
-static inline uint64_t tw_link_off(uint64_t link)
-{
-	return (link & ((UINT64_C(1) << TW_LINK_OFF_BITS) - 1)) << 3;
-}
 static inline struct tw_entry *tw_entry_at(const struct tw_log *l, uint64_t link)
 {
 	return (struct tw_entry *)(l->pool->slots[tw_link_slot(link)].mem + tw_link_off(link));
 }
-static inline struct tw_head *tw_head_at(const uint8_t *segment, uint32_t off)
+/* Two places for each hash. A short text is compared where it is found. */
+static inline bool tw_log_is_text(const struct tw_log *l, const struct tw_text_slot *t,
+                                  struct tw_slice text, uint64_t hash)
 {
-	return (struct tw_head *)(uintptr_t)(segment + off);
+	struct tw_slice it = tw_slice(t->text, text.n);
+
+	if (t->hash != hash || t->epoch != l->epoch)
+		return false;
+	if (TW_UNLIKELY(text.n > TW_TEXT_INLINE))
+		it = tw_text_at(l->seg->mem, t->off);
+	else if (t->n != text.n)
+		return false;
+	return it.n == text.n && memcmp(it.p, text.p, text.n) == 0;
 }
-static inline uint32_t tw_packed_operation(const struct tw_packed *e)
+/* Its offset in the open segment; 0: it is not there. */
+static inline uint32_t tw_log_find_text(const struct tw_log *l, struct tw_slice text, uint64_t hash)
 {
-	return (e->form & ((1u << TW_PACKED_OFF_BITS) - 1)) << 3;
-}
-static inline struct tw_slice tw_head_bytes(const struct tw_head *h)
-{
-	return tw_slice(h + 1, (uint32_t)h->word);
+	const struct tw_text_slot *t = &l->text_slots[hash % TW_LOG_TEXT_SLOTS];
+
+	if (TW_LIKELY(tw_log_is_text(l, t, text, hash)))
+		return t->off;
+	t = &l->text_slots[(hash % TW_LOG_TEXT_SLOTS) ^ 1];
+	return tw_log_is_text(l, t, text, hash) ? t->off : 0;
 }
 
 #endif

@@ -1,5 +1,9 @@
 #include "pack.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #include "tw/base/error.h"
 #include "tw/model/pb.h"
 
@@ -75,9 +79,40 @@ static inline int hex_digit(uint8_t c)
 	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Packs n digits into n / 2 bytes; false: it is something else. */
-static bool hex_pack(const uint8_t *p, uint32_t n, uint8_t *out)
+/* Sixteen as eight bytes. */
+#ifdef __SSE2__
+static inline bool hex16(const uint8_t *p, uint8_t *out)
 {
+	__m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
+	__m128i digit = _mm_sub_epi8(x, _mm_set1_epi8('0'));
+	__m128i letter = _mm_sub_epi8(x, _mm_set1_epi8('a'));
+	__m128i is_digit = _mm_cmpeq_epi8(_mm_min_epu8(digit, _mm_set1_epi8(9)), digit);
+	__m128i is_letter = _mm_cmpeq_epi8(_mm_min_epu8(letter, _mm_set1_epi8(5)), letter);
+	__m128i v;
+
+	if (_mm_movemask_epi8(_mm_or_si128(is_digit, is_letter)) != 0xffff)
+		return false;
+	letter = _mm_and_si128(_mm_add_epi8(letter, _mm_set1_epi8(10)), is_letter);
+	v = _mm_or_si128(_mm_and_si128(digit, is_digit), letter);
+	/* Of each pair the first digit is the higher one. */
+	v = _mm_or_si128(_mm_slli_epi16(v, 4), _mm_srli_epi16(v, 8));
+	v = _mm_and_si128(v, _mm_set1_epi16(0xff));
+	_mm_storel_epi64((__m128i *)(void *)out, _mm_packus_epi16(v, v));
+	return true;
+}
+#else
+static inline bool hex16(const uint8_t *p, uint8_t *out)
+{
+	return hex8(p, out) && hex8(p + 8, out + 4);
+}
+#endif
+
+/* Packs n digits into n / 2 bytes; false: it is something else. */
+static inline bool hex_pack(const uint8_t *p, uint32_t n, uint8_t *out)
+{
+	for (; n >= 16; n -= 16, p += 16, out += 8)
+		if (!hex16(p, out))
+			return false;
 	for (; n >= 8; n -= 8, p += 8, out += 4)
 		if (!hex8(p, out))
 			return false;
@@ -133,7 +168,7 @@ static uint8_t *put_exact(uint8_t *to, const uint8_t *p, uint32_t n)
 	return to + n;
 }
 
-static uint8_t *put_text(uint8_t *to, const uint8_t *p, uint32_t n)
+static inline uint8_t *put_text(uint8_t *to, const uint8_t *p, uint32_t n)
 {
 	if (n % 2 == 0 && n >= 4 && n <= 2 * HEX_MAX && hex_pack(p, n, to + 1)) {
 		*to = (uint8_t)(CODE_HEX | n / 2);
@@ -144,7 +179,7 @@ static uint8_t *put_text(uint8_t *to, const uint8_t *p, uint32_t n)
 
 static uint8_t *put_shared(uint8_t *to, uint32_t off)
 {
-	uint32_t v = off >> 3;
+	uint32_t v = off >> 2;
 
 	to[0] = (uint8_t)(CODE_SHARED | v >> 16);
 	to[1] = (uint8_t)v;
@@ -166,10 +201,10 @@ static const uint8_t *get_text(const uint8_t *segment, const uint8_t *p, struct 
 		c = p[0] | (uint32_t)p[1] << 8;
 		p += 2;
 	} else if (c >= CODE_SHARED) {
-		uint32_t off = ((c & 3) << 16 | p[0] | (uint32_t)p[1] << 8) << 3;
+		uint32_t off = ((c & 3) << 16 | p[0] | (uint32_t)p[1] << 8) << 2;
 
 		*form = TEXT_SHARED;
-		*text = tw_head_bytes(tw_head_at(segment, off));
+		*text = tw_text_at(segment, off);
 		return p + 2;
 	} else if (c >= CODE_HEX) {
 		*form = TEXT_HEX;
@@ -200,14 +235,27 @@ static inline uint64_t text_hash(const struct tw_log *l, struct tw_slice text)
 	       tw_fold(middle ^ l->key.k1, text.n ^ l->key.k0);
 }
 
-/* Is the text in the segment? Values that prove to differ nearly always are not looked up, and only
- * what a second trace has shown gets a place there. */
-static uint32_t find_shared(struct tw_log *l, const struct tw_template *t, uint32_t value,
-                            uint64_t trace, struct tw_slice text)
+static __attribute__((noinline)) void not_shared(struct tw_log *l, struct tw_text_use *use,
+                                                 uint64_t trace, struct tw_slice text,
+                                                 uint64_t hash)
 {
-	/* Two that fall on one place share its counts. */
-	struct tw_text_use *use = &l->uses[(t->hash + value) % TW_LOG_USES];
-	uint64_t hash, *seen;
+	uint64_t *seen = &l->seen[hash % TW_LOG_TEXTS];
+
+	if (*seen >> 32 != hash >> 32) {
+		*seen = (hash >> 32 << 32) | (uint32_t)trace;
+	} else if ((uint32_t)*seen != (uint32_t)trace && l->text_count < TW_TEMPLATE_VALUES_MAX) {
+		use->found++;
+		l->text[l->text_count++] = (struct tw_log_text){text, hash};
+	}
+}
+
+/* Is the text in the segment? Values that prove to differ nearly always are not looked up, and only
+ * what a second trace has shown gets a place there. use: of the value; templates whose hashes are
+ * near to one another share counts. */
+static inline uint32_t find_shared(struct tw_log *l, struct tw_text_use *use, uint64_t trace,
+                                   struct tw_slice text)
+{
+	uint64_t hash;
 	uint32_t off;
 
 	if (use->skip > 0) {
@@ -224,13 +272,7 @@ static uint32_t find_shared(struct tw_log *l, const struct tw_template *t, uint3
 		use->found++;
 		return off;
 	}
-	seen = &l->seen[hash % TW_LOG_TEXTS];
-	if (*seen >> 32 != hash >> 32) {
-		*seen = (hash >> 32 << 32) | (uint32_t)trace;
-	} else if ((uint32_t)*seen != (uint32_t)trace && l->text_count < TW_TEMPLATE_VALUES_MAX) {
-		use->found++;
-		l->text[l->text_count++] = (struct tw_log_text){text, hash};
-	}
+	not_shared(l, use, trace, text, hash);
 	return 0;
 }
 
@@ -258,44 +300,37 @@ static inline uint8_t *put_fixed(uint8_t *p, struct tw_segment_header *h, uint64
 /* Ends an entry that begins at e and whose bytes end at p. */
 static uint32_t finish(struct tw_packed *e, uint8_t *p, uint32_t operation)
 {
-	uint32_t size = (uint32_t)tw_align8((uint64_t)(p - (uint8_t *)e));
+	uint32_t size = (uint32_t)tw_align4((uint64_t)(p - (uint8_t *)e));
 
-	e->form = operation >> 3 | size >> 3 << TW_PACKED_OFF_BITS;
+	e->form = operation >> 2 | size >> 2 << TW_PACKED_OFF_BITS;
 	return size;
 }
 
-static struct tw_segment_header *open_header(struct tw_log *l)
+/* Writes span sp behind e. Returns the entry's size; 0: it is not worth it. Texts that come again
+ * are left in l->text. */
+static inline uint32_t pack(struct tw_log *l, const struct tw_request *req,
+                            const struct tw_span *sp, struct tw_packed *e,
+                            const struct tw_op_slot *op)
 {
-	return (struct tw_segment_header *)l->pool->slots[l->open].mem;
-}
-
-uint32_t tw_pack(struct tw_log *l, const struct tw_request *req, const struct tw_span *sp,
-                 struct tw_packed *e, uint32_t operation)
-{
-	const struct tw_template *t = req->operations[sp->operation - 1].template;
-	const struct tw_layout *layout = &t->layout;
 	const struct tw_place *place = req->places + sp->places;
-	const uint8_t *kind_of = tw_template_kind_of(t);
-	struct tw_segment_header *h = open_header(l);
-	uint32_t value = 0, shared;
 	uint8_t *p;
 
-	p = put_fixed(e->bytes, h, sp->span_id, layout->has_parent ? &sp->parent_id : NULL,
-	              sp->start_ns, sp->duration_ns);
-	if (!t->fixed) {
+	p = put_fixed(e->bytes, (struct tw_segment_header *)l->seg->mem, sp->span_id,
+	              op->has_parent ? &sp->parent_id : NULL, sp->start_ns, sp->duration_ns);
+	if (!op->fixed) {
 		memcpy(p, &sp->series, 4);
 		p += 4;
 	}
-	for (; value < layout->value_count; value++, place++) {
+	for (uint32_t i = 0; i < op->value_count; i++, place++) {
 		const uint8_t *v = sp->bytes + place->at;
-		uint32_t n = place->n;
+		uint32_t n = place->n, shared;
 
-		if (TW_LIKELY(kind_of[value] == TW_PART_TEXT)) {
+		if (TW_LIKELY(op->kind_of[i] == TW_PART_TEXT)) {
 			shared = n - SHARED_MIN <= SHARED_MAX - SHARED_MIN
-			             ? find_shared(l, t, value, sp->hash, tw_slice(v, n))
+			             ? find_shared(l, &op->uses[i], sp->hash, tw_slice(v, n))
 			             : 0;
 			p = shared ? put_shared(p, shared) : put_text(p, v, n);
-		} else if (kind_of[value] == TW_PART_FIELD) {
+		} else if (op->kind_of[i] == TW_PART_FIELD) {
 			p = put_raw(p, v, n);
 		} else {
 			memcpy(p, v, 16); /* of a number: ten bytes at most */
@@ -309,8 +344,53 @@ uint32_t tw_pack(struct tw_log *l, const struct tw_request *req, const struct tw
 		l->text_count = 0;
 		return 0;
 	}
-	e->word = TW_BLOCK_PACKED;
-	return finish(e, p, operation);
+	return finish(e, p, op->off);
+}
+
+static __attribute__((noinline)) void put_texts(struct tw_log *l)
+{
+	while (l->text_count > 0) {
+		const struct tw_log_text *t = &l->text[--l->text_count];
+
+		(void)tw_log_put_text(l, t->text, t->hash);
+	}
+}
+
+void tw_log_append(struct tw_log *l, const struct tw_request *req, const struct tw_span *sp,
+                   struct tw_record *rec, uint32_t record)
+{
+	struct tw_segment *g = l->seg;
+	const struct tw_op_slot *op = NULL;
+	uint32_t size = 0, off, bytes;
+	uint64_t word =
+	    TW_BLOCK_ENTRY | (uint64_t)(sp->kind & 7) << 51 | (uint64_t)(sp->status & 3) << 54;
+	struct tw_entry *e;
+
+	if (TW_LIKELY(sp->operation != 0) &&
+	    (TW_LIKELY(tw_log_roomy(l, sp)) ||
+	     (sp->bytes_n <= TW_PACKED_SPAN_MAX && tw_log_fits(l, tw_log_need(l, req, sp)))))
+		op = TW_LIKELY(tw_log_knows(l, sp->operation)) ? &l->operations[sp->operation - 1]
+		                                               : tw_log_operation(l, req, sp);
+	if (TW_LIKELY(op != NULL))
+		size = pack(l, req, sp, (struct tw_packed *)(g->mem + g->used), op);
+	if (TW_LIKELY(size != 0)) {
+		bytes = size - (uint32_t)sizeof(struct tw_packed);
+		word |= TW_BLOCK_PACKED;
+	} else {
+		size = tw_log_append_whole(l, req, sp);
+		bytes = sp->bytes_n;
+	}
+	off = g->used;
+	e = (struct tw_entry *)(g->mem + off);
+	e->word = word | rec->head;
+	e->record = record;
+	g->used = off + size;
+	g->live += size;
+	l->live += size;
+	l->span_bytes += bytes;
+	rec->head = tw_link(l->open, off);
+	if (TW_UNLIKELY(l->text_count > 0))
+		put_texts(l);
 }
 
 /* ---- unpacking ---- */
@@ -597,7 +677,7 @@ static uint64_t repack_need(const struct tw_packed *e, const struct piece *piece
 
 	for (uint32_t i = 0; i < n; i++)
 		if (piece[i].shared.n > 0)
-			need += tw_head_size(piece[i].shared.n) + 2 * piece[i].shared.n;
+			need += tw_text_size(piece[i].shared.n) + 2 * piece[i].shared.n;
 	return need;
 }
 
@@ -625,7 +705,7 @@ uint32_t tw_repack(struct tw_log *l, const uint8_t *segment, const struct tw_pac
 	e = (struct tw_packed *)(g->mem + g->used);
 	e->word = from->word;
 	e->record = from->record;
-	p = put_fixed(e->bytes, open_header(l), u.span_id,
+	p = put_fixed(e->bytes, (struct tw_segment_header *)l->seg->mem, u.span_id,
 	              u.layout->has_parent ? &u.parent_id : NULL, u.start_ns, u.duration_ns);
 	if (u.op->series == TW_SERIES_DIFFERS) {
 		memcpy(p, &u.series, 4);

@@ -5,7 +5,7 @@
  * differs within the operation, then the differing values in order. A text is one byte c, then
  *   0x00–0x7f  c bytes as they are
  *   0x80–0xbf  c − 0x80 bytes, each two lower-case hex digits of the text
- *   0xc0–0xc3  two bytes: with c's low bits the offset / 8 of a text in the segment
+ *   0xc0–0xc3  two bytes: with c's low bits the offset / 4 of a text in the segment
  *   0xff       a length of two bytes, the bytes
  * An integer is its varint, a RAW value its bytes, a field's payload a text that is never hex or
  * shared. Threads: the shard's owner. */
@@ -36,11 +36,10 @@ struct tw_unpacked {
 	const uint8_t *values; /* behind the fixed part */
 };
 
-/* Writes span sp behind e, whose operation's head is at `operation`. Returns the entry's size, a
- * multiple of 8; 0: it is not worth it. The caller has room for TW_PACK_FIXED_MAX and of each value
- * its bytes and TW_PACK_VALUE_MAX. Texts that come again are left in l->text. */
-uint32_t tw_pack(struct tw_log *l, const struct tw_request *req, const struct tw_span *sp,
-                 struct tw_packed *e, uint32_t operation);
+/* Appends a span to the open segment, packed if it has a template, fits, and is worth it; the
+ * caller has seen that it fits as it is. */
+void tw_log_append(struct tw_log *l, const struct tw_request *req, const struct tw_span *sp,
+                   struct tw_record *rec, uint32_t record);
 /* Writes the packed entry `from` of another segment into the open one: its size in *size; 0: no
  * room. Returns its offset. */
 uint32_t tw_repack(struct tw_log *l, const uint8_t *segment, const struct tw_packed *from,

@@ -17,7 +17,7 @@
 #include "tw/buffer.h"
 
 #define TW_SLOT_NONE    0u
-#define TW_SLOTS_MAX    (1u << 24)
+#define TW_SLOTS_MAX    (1u << 23)
 #define TW_CAPACITY_MAX (1u << 30)
 #define TW_POOL_SEGMENTS_MIN                                                                       \
 	4u /* a shard: one open, one in reserve, the rest for records and old ones */

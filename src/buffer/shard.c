@@ -1,3 +1,4 @@
+#include "pack.h"
 #include "shard.h"
 
 #include "tw/base/error.h"
@@ -190,8 +191,8 @@ static void read_tracestate(struct tw_record *rec, const struct tw_span *sp)
 }
 
 /* The span's numbers go into the record. */
-static void fold(struct tw_shard *s, const struct batch *b, struct tw_record *rec,
-                 const struct tw_span *sp, const uint64_t *mask)
+static inline void fold(struct tw_shard *s, const struct batch *b, struct tw_record *rec,
+                        const struct tw_span *sp, const uint64_t *mask)
 {
 	uint64_t end_ns = sp->start_ns + sp->duration_ns;
 
@@ -231,25 +232,34 @@ static void root_arrived(struct tw_shard *s, const struct batch *b, uint32_t i,
 		tw_shard_file(s, i, due);
 }
 
-static void append(struct tw_shard *s, const struct batch *b, uint32_t i, const struct tw_span *sp)
+/* The record's rules are of another generation than the span's bits: its bits, anew. */
+static __attribute__((noinline)) const uint64_t *bits_anew(struct tw_shard *s,
+                                                           const struct batch *b, uint32_t i,
+                                                           const struct tw_span *sp,
+                                                           uint64_t again[TW_MASK_WORDS])
 {
-	struct tw_record *rec = tw_record_at(&s->records, i);
+	const struct tw_record *rec = tw_record_at(&s->records, i);
+	const struct tw_scope *sc = &b->req->scopes[sp->scope];
+
+	if (!tw_shard_generation_lives(s, rec->generation))
+		tw_shard_rematch(s, i);
+	if (rec->generation == b->generation)
+		return tw_span_mask(b->req, sp);
+	memset(again, 0, TW_MASK_WORDS * sizeof(*again));
+	s->ops->rematch(s->ctx, rec->generation, b->req->resources[sc->resource].head, sc->head,
+	                tw_slice(sp->bytes, sp->bytes_n), again);
+	s->st.rematched++;
+	return again;
+}
+
+static inline void append(struct tw_shard *s, const struct batch *b, uint32_t i,
+                          struct tw_record *rec, const struct tw_span *sp)
+{
 	const uint64_t *mask = tw_span_mask(b->req, sp);
-	uint64_t again[TW_MASK_WORDS] = {0};
+	uint64_t again[TW_MASK_WORDS];
 
-	if (TW_UNLIKELY(rec->state == TW_RECORD_OPEN && rec->generation != b->generation)) {
-		const struct tw_scope *sc = &b->req->scopes[sp->scope];
-
-		if (!tw_shard_generation_lives(s, rec->generation))
-			tw_shard_rematch(s, i);
-		if (rec->generation != b->generation) {
-			s->ops->rematch(s->ctx, rec->generation,
-			                b->req->resources[sc->resource].head, sc->head,
-			                tw_slice(sp->bytes, sp->bytes_n), again);
-			s->st.rematched++;
-			mask = again;
-		}
-	}
+	if (TW_UNLIKELY(rec->generation != b->generation && rec->state == TW_RECORD_OPEN))
+		mask = bits_anew(s, b, i, sp, again);
 	tw_log_append(&s->log, b->req, sp, rec, i);
 	fold(s, b, rec, sp, mask);
 	if ((sp->flags & TW_SPAN_ROOT) && !rec->has_root)
@@ -367,7 +377,7 @@ static void add_late(struct tw_shard *s, const struct batch *b, const struct tw_
 		let_go_late(s);
 		return;
 	}
-	append(s, b, i, sp);
+	append(s, b, i, tw_record_at(&s->records, i), sp);
 	count_in_flight(s);
 }
 
@@ -379,42 +389,69 @@ static bool too_large(const struct tw_shard *s, const struct tw_record *rec)
 	       rec->bytes >= s->config.opts.trace_bytes_max;
 }
 
-/* hint: a record that may be this span's. Returns the record that took the span, as the next one's
- * hint. */
-static uint32_t add_one(struct tw_shard *s, struct batch *b, const struct tw_span *sp,
-                        uint32_t hint)
+/* A record that may be a span's. */
+struct hint {
+	uint32_t i;            /* TW_RECORD_NONE: there is none */
+	struct tw_record *rec; /* records never move */
+};
+
+static struct hint hint_of(const struct tw_shard *s, uint32_t i)
 {
-	bool room = tw_shard_room(s, b->req, sp); /* first: it may decide, even this trace */
-	uint32_t i = hint;
+	return (struct hint){i, i == TW_RECORD_NONE ? NULL : tw_record_at(&s->records, i)};
+}
+
+/* No open trace has it: late, or the first one. */
+static __attribute__((noinline)) struct hint begin_or_late(struct tw_shard *s, struct batch *b,
+                                                           const struct tw_span *sp, bool room)
+{
+	const struct hint none = {TW_RECORD_NONE, NULL};
 	struct tw_verdict v;
 
-	b->admitted += sp->bytes_n;
-	if (i == TW_RECORD_NONE || !is_trace(tw_record_at(&s->records, i), sp))
-		i = find(s, sp);
-	if (i == TW_RECORD_NONE &&
-	    tw_verdicts_get(&s->verdicts, sp->hash, s->newest.generation, s->now_ms / 1000, &v)) {
+	if (tw_verdicts_get(&s->verdicts, sp->hash, s->newest.generation, s->now_ms / 1000, &v)) {
 		if (room) {
 			add_late(s, b, sp, &v);
 		} else {
 			s->st.unstored++;
 			let_go_late(s);
 		}
-		return TW_RECORD_NONE;
+		return none;
 	}
-	if (i == TW_RECORD_NONE && room)
-		i = begin_trace(s, b, sp);
-	if (i == TW_RECORD_NONE || !room) {
+	if (room) {
+		uint32_t i = begin_trace(s, b, sp);
+
+		if (i != TW_RECORD_NONE)
+			return hint_of(s, i);
+	}
+	s->st.added++;
+	s->st.unstored++;
+	s->st.let_go++;
+	return none;
+}
+
+/* Returns the record that took the span, as the next one's hint. */
+static struct hint add_one(struct tw_shard *s, struct batch *b, const struct tw_span *sp,
+                           struct hint h)
+{
+	bool room = tw_shard_room(s, b->req, sp); /* first: it may decide, even this trace */
+
+	b->admitted += sp->bytes_n;
+	if (h.i == TW_RECORD_NONE || !is_trace(h.rec, sp))
+		h = hint_of(s, find(s, sp));
+	if (h.i == TW_RECORD_NONE) {
+		h = begin_or_late(s, b, sp, room);
+		if (h.i == TW_RECORD_NONE)
+			return h;
+	} else if (TW_UNLIKELY(!room)) {
 		s->st.added++;
 		s->st.unstored++;
 		s->st.let_go++;
-		return TW_RECORD_NONE;
+		return hint_of(s, TW_RECORD_NONE);
 	}
-	append(s, b, i, sp);
+	append(s, b, h.i, h.rec, sp);
 	count_in_flight(s);
-	if (TW_UNLIKELY(too_large(s, tw_record_at(&s->records, i))) &&
-	    tw_shard_decide(s, i, TW_REASON_SIZE))
-		return TW_RECORD_NONE;
-	return i;
+	if (TW_UNLIKELY(too_large(s, h.rec)) && tw_shard_decide(s, h.i, TW_REASON_SIZE))
+		return hint_of(s, TW_RECORD_NONE);
+	return h;
 }
 
 /* Three passes over a group, so that its cache misses overlap: table slots, then records or
@@ -423,7 +460,7 @@ static uint32_t add_one(struct tw_shard *s, struct batch *b, const struct tw_spa
  * add_one looks. */
 struct group {
 	const struct tw_span *sp[GROUP];
-	uint32_t hint[GROUP];
+	struct hint hint[GROUP];
 	uint32_t n;
 };
 
@@ -444,27 +481,25 @@ static void group_probe(const struct tw_shard *s, struct group *g, const struct 
 		struct tw_table_probe p = tw_table_probe(&s->table, sp->hash);
 
 		tw_log_prefetch(&s->log, req, sp);
-		g->hint[k] = TW_RECORD_NONE;
+		g->hint[k].i = TW_RECORD_NONE;
 		if (k > 0 && tw_id_eq(sp->trace_id, g->sp[k - 1]->trace_id))
 			continue; /* a run: the record of the one before */
-		g->hint[k] = tw_table_next(&s->table, &p);
-		if (g->hint[k] == TW_RECORD_NONE) {
+		g->hint[k] = hint_of(s, tw_table_next(&s->table, &p));
+		if (g->hint[k].i == TW_RECORD_NONE) {
 			tw_verdicts_prefetch(&s->verdicts, sp->hash);
 		} else {
-			const char *rec = (const char *)tw_record_at(&s->records, g->hint[k]);
-
-			__builtin_prefetch(rec, 1);
-			__builtin_prefetch(rec + 64, 1);
+			__builtin_prefetch(g->hint[k].rec, 1);
+			__builtin_prefetch((const char *)g->hint[k].rec + 64, 1);
 		}
 	}
 }
 
 static void group_add(struct tw_shard *s, struct batch *b, const struct group *g)
 {
-	uint32_t last = TW_RECORD_NONE;
+	struct hint last = {TW_RECORD_NONE, NULL};
 
 	for (uint32_t k = 0; k < g->n; k++)
-		last = add_one(s, b, g->sp[k], g->hint[k] != TW_RECORD_NONE ? g->hint[k] : last);
+		last = add_one(s, b, g->sp[k], g->hint[k].i != TW_RECORD_NONE ? g->hint[k] : last);
 }
 
 void tw_shard_add(struct tw_shard *s, const struct tw_request *req, const uint32_t *idx, uint32_t n,

@@ -108,7 +108,7 @@ bool tw_shard_room_slow(struct tw_shard *s, const struct tw_request *req, const 
 static inline bool tw_shard_room(struct tw_shard *s, const struct tw_request *req,
                                  const struct tw_span *sp)
 {
-	return TW_LIKELY(tw_log_roomy(&s->log, req, sp)) || tw_shard_room_slow(s, req, sp);
+	return TW_LIKELY(tw_log_roomy(&s->log, sp)) || tw_shard_room_slow(s, req, sp);
 }
 /* A record for a new trace; may decide. TW_RECORD_NONE: nothing helped. */
 uint32_t tw_shard_record(struct tw_shard *s);

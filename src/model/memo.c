@@ -3,7 +3,7 @@
 #include "tw/base/error.h"
 #include "tw/base/mem.h"
 
-#define AHEAD 8u
+#define AHEAD 16u
 
 struct place {
 	_Alignas(64) uint64_t template, scope; /* hashes */
