@@ -48,6 +48,19 @@ struct tw_template_stats tw_templates_stats(const struct tw_templates *t);
 int tw_otlp_scan(const struct tw_scan_opts *o, struct tw_slice body, struct tw_request *out,
                  struct tw_error *err);
 
+/* The same in steps, for what would take long at once. A scan is one thread's, that of the
+ * templates. Between two steps other requests may be scanned with them; once they are of another
+ * generation, the rest is scanned without. keys, body and out outlive the scan. */
+#define TW_SCAN_MORE 1
+struct tw_scan;
+struct tw_scan *tw_scan_begin(const struct tw_scan_opts *o, struct tw_slice body,
+                              struct tw_request *out); /* NULL: no memory */
+/* Goes on for about so many bytes (at least 1) and to the end of the field there: no span, no head
+ * of a resource or scope is cut. TW_SCAN_MORE: call again; else as tw_otlp_scan, and nothing but
+ * the end may follow. An error is looked for from the beginning once more, in one piece. */
+int tw_scan_step(struct tw_scan *s, size_t bytes, struct tw_error *err);
+void tw_scan_end(struct tw_scan **s);
+
 /* One span and its resource and scope heads, as they lie in the buffer's log, into a request of one
  * span: for matching again after a reload. Same errors. */
 int tw_otlp_scan_one(const struct tw_scan_opts *o, struct tw_slice resource_head,

@@ -2,18 +2,43 @@
  *
  * Neither a resource nor a scope is needed to scan a span, so their fields are only located on the
  * way, and read when their group ends: one pass over the spans in any field order. Groups that hold
- * no admitted span leave nothing. */
+ * no admitted span leave nothing. Where the walk is, is in a struct, so that it can stop between
+ * any two fields and go on later. */
 #include <stdio.h>
 #include <string.h>
 
 #include "shape.h"
 #include "tw/base/limits.h"
+#include "tw/base/mem.h"
+
+#define HEAD_RUNS      3u   /* SDKs make two: what is before the children, what is behind them */
+#define OPERATIONS_MAX 256u /* that are told again whose they are; more cost a second row */
 
 /* The fields of a group other than its children. */
 struct head {
-	const uint8_t *begin, *end; /* of the first run of such fields */
-	size_t n;                   /* of all of them */
+	struct tw_slice run[HEAD_RUNS]; /* the first of them; each in one piece */
+	uint32_t runs;                  /* more than HEAD_RUNS: to be collected by a second walk */
+	size_t n;                       /* bytes of all of them */
 	const uint8_t *utf8_at;
+};
+
+/* A resource or scope that is open. */
+struct group {
+	const uint8_t *begin, *end;
+	struct head head;
+	uint32_t first_span, first_scope; /* of the request's: its own begin here */
+};
+
+enum place { IN_REQUEST, IN_RESOURCE, IN_SCOPE, AT_END };
+
+/* A scan between two fields. */
+struct tw_scan {
+	struct scan s;
+	const uint8_t *p; /* the next field of what is open */
+	enum place place;
+	struct group resource, scope;
+	uint64_t stamp;      /* of the templates while nobody else has used them, */
+	uint32_t generation; /* and theirs */
 };
 
 static struct tw_error *join(struct tw_error *err, int code, uint64_t offset, const char *path,
@@ -72,45 +97,62 @@ __attribute__((cold)) void scan_reject(struct scan *s, enum tw_reject why, uint3
 static bool head_add(struct head *h, enum wire_message_id m, const uint8_t *at, const uint8_t *p)
 {
 	struct wire_check c;
+	size_t n = (size_t)(p - at);
 
 	c.utf8_at = h->utf8_at;
 	if (!wire_check(&c, m, at, p, 0))
 		return false;
 	h->utf8_at = c.utf8_at;
-	if (!h->n)
-		h->begin = at;
-	if (!h->n || h->end == at)
-		h->end = p;
-	h->n += (size_t)(p - at);
+	h->n += n;
+	if (h->runs > HEAD_RUNS)
+		return true;
+	if (h->runs > 0 && h->run[h->runs - 1].p + h->run[h->runs - 1].n == at)
+		h->run[h->runs - 1].n += n;
+	else if (h->runs++ < HEAD_RUNS)
+		h->run[h->runs - 1] = tw_slice(at, n);
 	return true;
 }
 
-/* The head of the group [p, end), whose children have the tag `child`: borrowed if it lies in one
- * piece. */
-static int head_slice(struct scan *s, const struct head *h, uint32_t child, const uint8_t *p,
-                      const uint8_t *end, struct tw_slice *out)
+/* All fields of the group but those with the tag `child`. */
+static void head_collect(const struct group *g, uint32_t child, uint8_t *to)
 {
-	uint8_t *to;
+	const uint8_t *p = g->begin;
 
-	*out = tw_slice(h->begin, h->n);
-	if (!h->n || h->n == (size_t)(h->end - h->begin))
-		return 0;
-	to = tw_arena_alloc(&s->r->arena, h->n);
-	if (!to)
-		return TW_ENOMEM;
-	*out = tw_slice(to, h->n);
-	while (p < end) {
+	while (p < g->end) {
 		const uint8_t *at = p;
 		uint32_t tag;
 
-		p = tw_pb_tag(p, end, &tag);
+		p = tw_pb_tag(p, g->end, &tag);
 		TW_ASSERT(p);
-		p = tw_pb_skip(p, end, tag);
+		p = tw_pb_skip(p, g->end, tag);
 		TW_ASSERT(p);
 		if (tag == child)
 			continue;
 		memcpy(to, at, (size_t)(p - at));
 		to += p - at;
+	}
+}
+
+/* The head of a group whose children have the tag `child`: borrowed if it lies in one piece. */
+static int head_slice(struct scan *s, const struct group *g, uint32_t child, struct tw_slice *out)
+{
+	const struct head *h = &g->head;
+	uint8_t *to;
+
+	*out = h->run[0];
+	if (h->runs <= 1)
+		return 0;
+	to = tw_arena_alloc(&s->r->arena, h->n);
+	if (!to)
+		return TW_ENOMEM;
+	*out = tw_slice(to, h->n);
+	if (h->runs > HEAD_RUNS) {
+		head_collect(g, child, to);
+		return 0;
+	}
+	for (uint32_t i = 0; i < h->runs; i++) {
+		memcpy(to, h->run[i].p, h->run[i].n);
+		to += h->run[i].n;
 	}
 	return 0;
 }
@@ -201,24 +243,54 @@ static void drop_spans(struct tw_request *r, uint32_t first)
 	r->span_count = first;
 }
 
-static int scan_scope_spans(struct scan *s, const uint8_t *p, const uint8_t *end, uint32_t resource)
+/* ---- the walk ----
+ *
+ * Each goes on with the fields of what is open, until a child begins, it ends, or `until` is
+ * reached: TW_SCAN_MORE. What a field's length says is measured by its parent, never by `until`. */
+
+static void open_group(struct group *g, const struct tw_request *r, const uint8_t *p, uint32_t n)
 {
+	*g = (struct group){
+	    .begin = p, .end = p + n, .first_span = r->span_count, .first_scope = r->scope_count};
+}
+
+static int end_scope(struct tw_scan *w)
+{
+	struct scan *s = &w->s;
 	struct tw_request *r = s->r;
-	const uint8_t *begin = p;
-	uint32_t first = r->span_count, tag, n;
-	struct head h = {0};
+	const struct group *g = &w->scope;
 	struct tw_slice head;
+	int e;
+
+	w->place = IN_RESOURCE;
+	if (g->head.utf8_at && r->span_count > g->first_span) {
+		scan_reject(s, TW_REJECT_UTF8, r->span_count - g->first_span, g->head.utf8_at,
+		            UINT32_MAX, "not UTF-8");
+		drop_spans(r, g->first_span);
+	}
+	if (r->span_count == g->first_span)
+		return 0;
+	e = head_slice(s, g, TW_PB_TAG(2, TW_PB_LEN), &head);
+	return e ? e : add_scope(s, head, r->resource_count);
+}
+
+static int in_scope(struct tw_scan *w, const uint8_t *until)
+{
+	struct scan *s = &w->s;
+	struct tw_request *r = s->r;
+	const uint8_t *p = w->p, *end = w->scope.end, *stop = end < until ? end : until;
+	uint32_t tag, n;
 	int e;
 
 	for (;;) {
 		const uint8_t *at;
 
 		if (s->templates) {
-			p = s->templates->run(s, p, end, r->scope_count, &e);
+			p = s->templates->run(s, p, stop, r->scope_count, &e);
 			if (TW_UNLIKELY(!p))
 				return e;
 		}
-		if (p >= end)
+		if (p >= stop)
 			break;
 		at = p;
 		p = tw_pb_tag(p, end, &tag);
@@ -236,31 +308,42 @@ static int scan_scope_spans(struct scan *s, const uint8_t *p, const uint8_t *end
 			p += n;
 		} else {
 			p = tw_pb_skip(p, end, tag);
-			if (!p || !head_add(&h, WIRE_SCOPE_SPANS, at, p))
+			if (!p || !head_add(&w->scope.head, WIRE_SCOPE_SPANS, at, p))
 				return TW_EINVAL;
 		}
 	}
-	if (h.utf8_at && r->span_count > first) {
-		scan_reject(s, TW_REJECT_UTF8, r->span_count - first, h.utf8_at, UINT32_MAX,
-		            "not UTF-8");
-		drop_spans(r, first);
-	}
-	if (r->span_count == first)
-		return 0;
-	e = head_slice(s, &h, TW_PB_TAG(2, TW_PB_LEN), begin, end, &head);
-	return e ? e : add_scope(s, head, resource);
+	w->p = p;
+	return p < end ? TW_SCAN_MORE : end_scope(w);
 }
 
-static int scan_resource_spans(struct scan *s, const uint8_t *p, const uint8_t *end)
+static int end_resource(struct tw_scan *w)
 {
+	struct scan *s = &w->s;
 	struct tw_request *r = s->r;
-	const uint8_t *begin = p;
-	uint32_t first_span = r->span_count, first_scope = r->scope_count, tag, n;
-	struct head h = {0};
+	const struct group *g = &w->resource;
 	struct tw_slice head;
 	int e;
 
-	while (p < end) {
+	w->place = IN_REQUEST;
+	if (g->head.utf8_at && r->span_count > g->first_span) {
+		scan_reject(s, TW_REJECT_UTF8, r->span_count - g->first_span, g->head.utf8_at,
+		            UINT32_MAX, "not UTF-8");
+		drop_spans(r, g->first_span);
+		r->scope_count = g->first_scope;
+	}
+	if (r->span_count == g->first_span)
+		return 0;
+	e = head_slice(s, g, TW_PB_TAG(2, TW_PB_LEN), &head);
+	return e ? e : add_resource(s, head, g->first_scope);
+}
+
+static int in_resource(struct tw_scan *w, const uint8_t *until)
+{
+	struct scan *s = &w->s;
+	const uint8_t *p = w->p, *end = w->resource.end, *stop = end < until ? end : until;
+	uint32_t tag, n;
+
+	while (p < stop) {
 		const uint8_t *at = p;
 
 		p = tw_pb_tag(p, end, &tag);
@@ -272,36 +355,26 @@ static int scan_resource_spans(struct scan *s, const uint8_t *p, const uint8_t *
 				return TW_EINVAL;
 			if (++s->groups_seen > TW_REQUEST_GROUPS_MAX)
 				return TW_ELIMIT;
-			e = scan_scope_spans(s, p, p + n, r->resource_count);
-			if (e)
-				return e;
-			p += n;
-		} else {
-			p = tw_pb_skip(p, end, tag);
-			if (!p || !head_add(&h, WIRE_RESOURCE_SPANS, at, p))
-				return TW_EINVAL;
+			open_group(&w->scope, s->r, p, n);
+			w->place = IN_SCOPE;
+			w->p = p;
+			return 0;
 		}
+		p = tw_pb_skip(p, end, tag);
+		if (!p || !head_add(&w->resource.head, WIRE_RESOURCE_SPANS, at, p))
+			return TW_EINVAL;
 	}
-	if (h.utf8_at && r->span_count > first_span) {
-		scan_reject(s, TW_REJECT_UTF8, r->span_count - first_span, h.utf8_at, UINT32_MAX,
-		            "not UTF-8");
-		drop_spans(r, first_span);
-		r->scope_count = first_scope;
-	}
-	if (r->span_count == first_span)
-		return 0;
-	e = head_slice(s, &h, TW_PB_TAG(2, TW_PB_LEN), begin, end, &head);
-	return e ? e : add_resource(s, head, first_scope);
+	w->p = p;
+	return p < end ? TW_SCAN_MORE : end_resource(w);
 }
 
-static int scan_request(struct scan *s)
+static int in_request(struct tw_scan *w, const uint8_t *until)
 {
-	const uint8_t *p = s->body, *end = s->body_end;
+	struct scan *s = &w->s;
+	const uint8_t *p = w->p, *end = s->body_end;
+	uint32_t tag, n;
 
-	while (p < end) {
-		uint32_t tag, n;
-		int e;
-
+	while (p < until) {
 		p = tw_pb_tag(p, end, &tag);
 		if (TW_UNLIKELY(!p))
 			return TW_EINVAL;
@@ -311,17 +384,35 @@ static int scan_request(struct scan *s)
 				return TW_EINVAL;
 			if (++s->groups_seen > TW_REQUEST_GROUPS_MAX)
 				return TW_ELIMIT;
-			e = scan_resource_spans(s, p, p + n);
-			if (e)
-				return e;
-			p += n;
-		} else {
-			p = tag >> 3 == 1 ? NULL : tw_pb_skip(p, end, tag);
-			if (!p)
-				return TW_EINVAL;
+			open_group(&w->resource, s->r, p, n);
+			w->place = IN_RESOURCE;
+			w->p = p;
+			return 0;
 		}
+		p = tag >> 3 == 1 ? NULL : tw_pb_skip(p, end, tag);
+		if (!p)
+			return TW_EINVAL;
 	}
+	w->p = p;
+	if (p < end)
+		return TW_SCAN_MORE;
+	w->place = AT_END;
 	return 0;
+}
+
+static int walk(struct tw_scan *w, const uint8_t *until)
+{
+	int e = 0;
+
+	while (!e && w->place != AT_END) {
+		if (w->place == IN_SCOPE)
+			e = in_scope(w, until);
+		else if (w->place == IN_RESOURCE)
+			e = in_resource(w, until);
+		else
+			e = in_request(w, until);
+	}
+	return e;
 }
 
 static void begin_body(struct scan *s, enum wire_message_id root, struct tw_slice body)
@@ -351,19 +442,126 @@ static struct scan scan_of(const struct tw_scan_opts *o, struct tw_request *out)
 	};
 }
 
+/* ---- a request, at once or in steps ---- */
+
+/* From now on the templates are this scan's. */
+static void take_templates(struct tw_scan *w)
+{
+	struct tw_templates *t = w->s.templates;
+
+	if (!t)
+		return;
+	w->stamp = ++t->stamp;
+	w->generation = t->generation;
+}
+
+/* Others may have used them since the last step, or there are new keys: what they have learnt now
+ * has other slots. What was recognised stays, the request holds it. */
+static void take_templates_again(struct tw_scan *w)
+{
+	struct tw_templates *t = w->s.templates;
+	const struct tw_request *r = w->s.r;
+
+	if (!t)
+		return;
+	if (t->generation != w->generation) {
+		w->s.templates = NULL;
+		return;
+	}
+	if (t->stamp == w->stamp)
+		return;
+	take_templates(w);
+	/* The open scope's operations are the request's last. */
+	for (uint32_t i = r->operation_count, n = 0; i > 0 && n < OPERATIONS_MAX; i--, n++) {
+		struct tw_template *template = r->operations[i - 1].template;
+
+		if (r->operations[i - 1].scope != r->scope_count)
+			break;
+		template->stamp = t->stamp;
+		template->scope = r->scope_count;
+		template->operation = i;
+	}
+}
+
+static void begin(struct tw_scan *w, const struct tw_scan_opts *o, struct tw_slice body,
+                  struct tw_request *out)
+{
+	w->s = scan_of(o, out);
+	begin_body(&w->s, WIRE_REQUEST, body);
+	w->p = w->s.body;
+	w->place = IN_REQUEST;
+	take_templates(w);
+}
+
+static int too_large(struct tw_error *err)
+{
+	return tw_error_set(err, TW_ELIMIT, 0, "a request of more than 4 GiB");
+}
+
 int tw_otlp_scan(const struct tw_scan_opts *o, struct tw_slice body, struct tw_request *out,
                  struct tw_error *err)
 {
-	struct scan s = scan_of(o, out);
+	struct tw_scan w;
 	int e;
 
 	if (body.n > UINT32_MAX)
-		return tw_error_set(err, TW_ELIMIT, 0, "a request of more than 4 GiB");
-	begin_body(&s, WIRE_REQUEST, body);
-	if (s.templates)
-		s.templates->stamp++;
-	e = scan_request(&s);
-	return TW_LIKELY(!e) ? 0 : failed(&s, e, err);
+		return too_large(err);
+	begin(&w, o, body, out);
+	e = walk(&w, w.s.body_end);
+	return TW_LIKELY(!e) ? 0 : failed(&w.s, e, err);
+}
+
+struct tw_scan *tw_scan_begin(const struct tw_scan_opts *o, struct tw_slice body,
+                              struct tw_request *out)
+{
+	struct tw_scan *w = tw_alloc(sizeof(*w));
+
+	if (w)
+		begin(w, o, body, out);
+	return w;
+}
+
+/* How many rows the rest of the body takes, if it is like what came before, and a little more. */
+static size_t rest(const struct tw_scan *w, size_t rows)
+{
+	uint64_t done = (uint64_t)(w->p - w->s.body), left = (uint64_t)(w->s.body_end - w->p);
+
+	return rows * left / done + (rows * left / done >> 4) + 1;
+}
+
+/* Arrays that grow when they are full move all that is in them, late in a large request many
+ * megabytes: so they are asked early for as much as they will need. If that is too much, they grow
+ * as they must. */
+static void make_room(const struct tw_scan *w)
+{
+	struct tw_request *r = w->s.r;
+	size_t spans = rest(w, r->span_count), most = w->s.spans_max - w->s.spans_seen;
+
+	(void)tw_request_room(r, (uint32_t)(spans < most ? spans : most), 0, 0);
+	if (r->value_count > 0)
+		(void)tw_request_room_values(r, rest(w, r->value_count));
+	if (r->place_count > 0)
+		(void)tw_request_room_operations(r, 0, rest(w, r->place_count));
+}
+
+int tw_scan_step(struct tw_scan *w, size_t bytes, struct tw_error *err)
+{
+	size_t left = (size_t)(w->s.body_end - w->p);
+	int e;
+
+	if (w->s.body_end - w->s.body > UINT32_MAX)
+		return too_large(err);
+	take_templates_again(w);
+	e = walk(w, left > bytes ? w->p + bytes : w->s.body_end);
+	if (e == TW_SCAN_MORE)
+		make_room(w);
+	return e >= 0 ? e : failed(&w->s, e, err);
+}
+
+void tw_scan_end(struct tw_scan **w)
+{
+	tw_free(*w);
+	*w = NULL;
 }
 
 /* A head on its own; UTF-8 was looked at when it came. */

@@ -2,11 +2,12 @@
  *
  * Holds: every view lies within the body or the arena; what was scanned can be emitted, and what is
  * emitted scans to the same spans; JSON of it reads back; scanned again and again with a cache of
- * templates, which learns it, it gives the same views. */
+ * templates, which learns it, it gives the same views; and so it does in steps. */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "same_views.h"
+#include "scan_steps.h"
 #include "tw/wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -151,6 +152,28 @@ static void check_templates(struct tw_scan_opts o, struct tw_slice body,
 	tw_templates_destroy(&o.templates);
 }
 
+/* In steps of a length that the bytes choose, the same again in between. */
+static void check_steps(struct tw_scan_opts o, struct tw_slice body,
+                        const struct tw_request *generic)
+{
+	size_t bytes = 1 + (body.n ? body.p[body.n - 1] : 0);
+	struct tw_request r, other;
+	struct tw_error err;
+
+	o.templates = tw_templates_create(o.key, 1 << 20);
+	CHECK(o.templates);
+	tw_request_init(&r);
+	tw_request_init(&other);
+	for (int i = 0; i < 3; i++) {
+		tw_request_reset(&r);
+		CHECK(scan_in_steps(&o, body, bytes, i == 2 ? 2 : 0, &other, &r, &err) == 0);
+		CHECK(differing_view(generic, &r) == -1);
+	}
+	tw_request_deinit(&r);
+	tw_request_deinit(&other);
+	tw_templates_destroy(&o.templates);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct tw_keytab *keys = make_keys();
@@ -164,6 +187,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_emit(&o, &r);
 		check_json(tw_slice(data, size));
 		check_templates(o, tw_slice(data, size), &r);
+		check_steps(o, tw_slice(data, size), &r);
 	} else {
 		CHECK(err.code < 0 && err.text[0] && err.offset <= size);
 		CHECK(!strstr(err.text, "not an OTLP trace request"));

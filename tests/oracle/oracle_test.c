@@ -10,6 +10,7 @@
 #include "generate.h"
 #include "otlp.pb-c.h"
 #include "same_views.h"
+#include "scan_steps.h"
 #include "tw/base/limits.h"
 #include "tw/wire.h"
 
@@ -19,7 +20,7 @@ struct state {
 	struct tw_keytab *keys;
 	struct tw_scan_opts o;
 	struct tw_templates *templates; /* of all cases */
-	struct tw_request r, again, templated;
+	struct tw_request r, again, templated, other;
 	uint64_t seed;
 	uint64_t both, neither, spans, rejected, json; /* how many */
 	uint64_t stricter[REASONS];                    /* accepted by protobuf-c alone, by reason */
@@ -569,6 +570,25 @@ static void check_templates(struct state *s, struct tw_slice body, int e,
 	}
 }
 
+/* In steps, with and without templates, and with another scan in between. */
+static void check_steps(struct state *s, struct tw_slice body, int e,
+                        const struct tw_error *generic)
+{
+	struct tw_scan_opts o = s->o;
+	struct tw_error err = {0};
+
+	for (int i = 0; i < 2; i++) {
+		tw_request_reset(&s->templated);
+		if (scan_in_steps(&o, body, 1 + s->seed % 97, 0, &s->other, &s->templated, &err) !=
+		    e)
+			die(s, "in steps the scan says %d", err.code);
+		if (e ? strcmp(err.text, generic->text) != 0
+		      : differing_view(&s->r, &s->templated) != -1)
+			die(s, "in steps there are other views");
+		o.templates = s->templates;
+	}
+}
+
 static void one_case(struct state *s)
 {
 	struct rng r = {s->seed};
@@ -591,6 +611,7 @@ static void one_case(struct state *s)
 	tw_request_reset(&s->r);
 	e = tw_otlp_scan(&s->o, tw_slice(exact, b.n), &s->r, &err);
 	check_templates(s, tw_slice(exact, b.n), e, &err);
+	check_steps(s, tw_slice(exact, b.n), e, &err);
 	q = (Oracle__Request *)unpack(&oracle__request__descriptor,
 	                              (ProtobufCBinaryData){b.n, exact});
 	if (q)
@@ -636,6 +657,7 @@ int main(int argc, char **argv)
 	tw_request_init(&s->r);
 	tw_request_init(&s->again);
 	tw_request_init(&s->templated);
+	tw_request_init(&s->other);
 	s->templates = tw_templates_create(s->o.key, 1 << 20);
 	CHECK(s->templates);
 	for (uint64_t i = 0; i < count; i++) {
@@ -658,6 +680,7 @@ int main(int argc, char **argv)
 	tw_request_deinit(&s->r);
 	tw_request_deinit(&s->again);
 	tw_request_deinit(&s->templated);
+	tw_request_deinit(&s->other);
 	tw_templates_destroy(&s->templates);
 	tw_keytab_destroy(&s->keys);
 	return 0;

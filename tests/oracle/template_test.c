@@ -13,6 +13,7 @@
 
 #include "generate.h"
 #include "same_views.h"
+#include "scan_steps.h"
 #include "tw/base/mem.h"
 #include "tw/buffer.h"
 #include "tw/wire.h"
@@ -415,7 +416,7 @@ static void store_add(struct store *s, struct rng *r, struct tw_request *req)
 struct state {
 	struct tw_keytab *keys[2];
 	struct tw_templates *large, *tiny;
-	struct tw_request generic, templated;
+	struct tw_request generic, templated, other;
 	struct store store;
 	uint64_t spans, recognised;
 };
@@ -453,7 +454,11 @@ static void compare(struct state *s, struct rng *r, const struct pb *b)
 	o.templates = seed_at % 8 == 0 ? s->tiny : s->large;
 	o.behind = behind;
 	tw_templates_generation(o.templates, generation);
-	t = tw_otlp_scan(&o, tw_slice(body, b->n), req, &te);
+	if (rng_below(r, 2))
+		t = tw_otlp_scan(&o, tw_slice(body, b->n), req, &te);
+	else
+		t = scan_in_steps(&o, tw_slice(body, b->n), 1 + rng_below(r, 2000),
+		                  rng_below(r, 50) == 0 ? rng_below(r, 6) : 0, &s->other, req, &te);
 	CHECK(g == t && strcmp(ge.text, te.text) == 0);
 	if (g != 0) {
 		free(body);
@@ -491,6 +496,7 @@ int main(int argc, char **argv)
 	CHECK(s.large && s.tiny);
 	tw_request_init(&s.generic);
 	tw_request_init(&s.templated);
+	tw_request_init(&s.other);
 	store_init(&s.store);
 	for (uint64_t i = 0; i < count; i++) {
 		struct rng r = {(seed_at = first + i) * UINT64_C(0x9E3779B97F4A7C15)};
@@ -524,6 +530,7 @@ int main(int argc, char **argv)
 	store_deinit(&s.store);
 	tw_request_deinit(&s.generic);
 	tw_request_deinit(&s.templated);
+	tw_request_deinit(&s.other);
 	tw_templates_destroy(&s.large);
 	tw_templates_destroy(&s.tiny);
 	tw_keytab_destroy(&s.keys[0]);

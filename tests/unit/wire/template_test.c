@@ -289,6 +289,91 @@ static void a_group_that_is_left_out_leaves_its_operations_unused(void **state)
 	deinit(&x);
 }
 
+/* A body of one scope with 20 spans of one operation, and a scan of its first few. */
+static struct tw_scan *scan_some(struct fixture *x)
+{
+	struct tw_scan *s;
+
+	for (int i = 0; i < 4; i++)
+		(void)scan_one(x, "GET /", "ada", 200);
+	pb_clear(&x->b);
+	pb_begin(&x->b, 1);
+	pb_begin(&x->b, 2);
+	for (int i = 0; i < 20; i++)
+		put_span(&x->b, "GET /", "ada", 200);
+	pb_end(&x->b);
+	pb_end(&x->b);
+	put_tail(&x->b);
+	tw_request_reset(&x->r);
+	s = tw_scan_begin(&x->o, tw_slice(x->b.p, x->b.n), &x->r);
+	assert_non_null(s);
+	assert_int_equal(tw_scan_step(s, 1000, &x->err), TW_SCAN_MORE);
+	assert_true(x->r.span_count > 1 && x->r.span_count < 10);
+	return s;
+}
+
+static void steps_of_two_scans_in_turns_share_templates(void **state)
+{
+	struct tw_request other;
+	struct tw_scan *a, *b;
+	struct fixture x;
+	int ea = TW_SCAN_MORE, eb = TW_SCAN_MORE;
+
+	(void)state;
+	init(&x, 1 << 20);
+	a = scan_some(&x);
+	tw_request_init(&other);
+	b = tw_scan_begin(&x.o, tw_slice(x.b.p, x.b.n), &other);
+	assert_non_null(b);
+	while (ea || eb) {
+		if (eb)
+			eb = tw_scan_step(b, 500, &x.err);
+		if (ea)
+			ea = tw_scan_step(a, 1000, &x.err);
+		assert_true(ea >= 0 && eb >= 0);
+	}
+	tw_scan_end(&a);
+	tw_scan_end(&b);
+	/* Each goes on with the operation that it had. */
+	for (int i = 0; i < 2; i++) {
+		struct tw_request *r = i == 0 ? &x.r : &other;
+
+		assert_int_equal(r->span_count, 20);
+		assert_int_equal(r->operation_count, 1);
+		for (uint32_t k = 0; k < 20; k++)
+			assert_int_equal(r->spans[k].operation, 1);
+	}
+	tw_request_deinit(&other);
+	deinit(&x);
+}
+
+static void after_a_reload_the_steps_go_on_without_templates(void **state)
+{
+	struct tw_template_stats before, after;
+	struct fixture x;
+	struct tw_scan *s;
+	uint32_t done;
+	int e;
+
+	(void)state;
+	init(&x, 1 << 20);
+	s = scan_some(&x);
+	done = x.r.span_count;
+	assert_true(tw_templates_generation(x.o.templates, 99));
+	before = tw_templates_stats(x.o.templates);
+	while ((e = tw_scan_step(s, 1000, &x.err)) == TW_SCAN_MORE)
+		;
+	tw_scan_end(&s);
+	assert_int_equal(e, 0);
+	after = tw_templates_stats(x.o.templates);
+	assert_int_equal(after.learned, before.learned);
+	assert_int_equal(after.recognised, before.recognised);
+	assert_int_equal(x.r.span_count, 20);
+	for (uint32_t k = 0; k < 20; k++)
+		assert_int_equal(x.r.spans[k].operation, k < done);
+	deinit(&x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -301,6 +386,8 @@ int main(void)
 	    cmocka_unit_test(memory_is_bounded_and_what_is_used_stays),
 	    cmocka_unit_test(a_shape_has_a_bounded_size),
 	    cmocka_unit_test(a_group_that_is_left_out_leaves_its_operations_unused),
+	    cmocka_unit_test(steps_of_two_scans_in_turns_share_templates),
+	    cmocka_unit_test(after_a_reload_the_steps_go_on_without_templates),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
