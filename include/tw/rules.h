@@ -52,6 +52,10 @@ void tw_rules_match(const struct tw_rules *r, struct tw_matcher *m, const struct
  * have to be looked at, then match for each of these. [owner of m] */
 void tw_rules_match_request(const struct tw_rules *r, struct tw_matcher *m, struct tw_request *req);
 
+/* The same for spans at … at + n − 1 of a request fresh from the scan: in steps. [owner of m] */
+void tw_rules_match_spans(const struct tw_rules *r, struct tw_matcher *m, struct tw_request *req,
+                          uint32_t at, uint32_t n);
+
 /* Budgets. old: rules of the same name and the same budget share theirs (may be NULL); `old` stays
  * valid, and is destroyed on its own. NULL: no memory. [boot] */
 struct tw_rates *tw_rates_create(const struct tw_rules *r, const struct tw_rates *old,

@@ -88,11 +88,9 @@ static int create_rest(struct tw_core *c, const struct tw_transport *transports,
 	c->red = tw_red_worker(c->s->red, c->index);
 	c->rows = tw_calloc(TW_RULE_IDS_MAX, sizeof(*c->rows));
 	c->pub_rows = tw_calloc(TW_RULE_IDS_MAX * TW_RULE_ROW_WORDS, sizeof(tw_counter));
-	c->owner_fill = tw_calloc(c->s->workers + 1, sizeof(uint32_t));
 	c->templates = tw_templates_create(c->s->key, TW_TEMPLATES_BYTES_MAX);
 	c->memo = tw_memo_create(TW_MEMO_PLACES);
-	if (c->rows == NULL || c->pub_rows == NULL || c->owner_fill == NULL ||
-	    c->templates == NULL || c->memo == NULL)
+	if (c->rows == NULL || c->pub_rows == NULL || c->templates == NULL || c->memo == NULL)
 		return TW_ENOMEM;
 	if (create_rings(c) != 0 || create_dests(c, transports, seed, taken) != 0)
 		return TW_ENOMEM;
@@ -150,7 +148,6 @@ void tw_core_destroy(struct tw_core **cp)
 	tw_memo_destroy(&c->memo);
 	tw_free(c->rows);
 	tw_free(c->pub_rows);
-	tw_free(c->owner_fill);
 	tw_free(c->kept_spans);
 	tw_free(c->emit_spans);
 	c->s->cores[c->index] = NULL;

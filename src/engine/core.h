@@ -144,7 +144,6 @@ struct tw_core {
 	struct tw_kept_span *kept_spans;
 	struct tw_emit_span *emit_spans;
 	uint32_t kept_cap;
-	uint32_t *owner_fill;       /* scratch: [workers] */
 	struct tw_core_books books; /* working copy, plain */
 	struct tw_rule_row *rows;   /* working copy */
 	uint64_t dirty[TW_RULE_IDS_MAX / 64];

@@ -1,4 +1,8 @@
-/* A request's three phases: scan (pure), admit (all or nothing), commit (count and route). */
+/* A request's three phases: scan (pure), admit (all or nothing), commit (count and route).
+ *
+ * A usual request goes through them within tw_core_submit. A large one waits in c->work and takes a
+ * step a time, the first before the others: so one at most is half scanned, and the views of the
+ * others are not there yet. Nothing is counted before it is admitted or refused. */
 #include "core_private.h"
 
 #include <string.h>
@@ -7,17 +11,26 @@
 #include "tw/base/mem.h"
 
 #define FREE_TICKETS_MAX 8u
-#define AT_ONCE_SPANS    2048u /* a request of up to so many is committed at once, … */
-#define TURN_SPANS       1024u /* … of another up to so many a turn */
+#define AT_ONCE_BYTES    (640u << 10) /* a request of up to so many is scanned at once, … */
+#define SCAN_BYTES       (128u << 10) /* … of another so many a step: some 0.07 ms */
+#define AT_ONCE_SPANS    2048u        /* a request of up to so many is committed at once, … */
+#define TURN_SPANS       1024u        /* … of another up to so many a turn */
 #define RETRY_MS         1000u
+
+enum phase { SCAN, MATCH, GROUP, COMMIT };
 
 struct tw_ticket {
 	struct tw_ticket *next;
 	struct tw_request req;
 	struct tw_body body;
 	struct tw_generation *gen;
-	uint32_t *idx; /* span indices, grouped by owner */
+	struct tw_scan *scan; /* of a large one */
+	enum phase phase;     /* likewise */
+	bool open;            /* counted as not answered yet */
+	uint32_t *idx;        /* span indices, grouped by owner */
 	uint32_t idx_cap;
+	uint32_t idx_same;    /* with one worker: so many first ones are their own index */
+	uint32_t through;     /* spans that have gone through the phase at hand */
 	uint32_t pending;     /* owners that have not given their batch back */
 	uint32_t counted;     /* spans that are in the series */
 	uint32_t added;       /* of the own batch: spans that are in the shard */
@@ -56,6 +69,7 @@ static struct tw_ticket *ticket_get(struct tw_core *c)
 
 static void ticket_free(struct tw_ticket *t)
 {
+	tw_scan_end(&t->scan);
 	tw_request_deinit(&t->req);
 	tw_free(t->idx);
 	tw_free(t);
@@ -79,6 +93,16 @@ static void ticket_put(struct tw_core *c, struct tw_ticket *t)
 
 void tw_core_tickets_free(struct tw_core *c)
 {
+	/* A drain that was cut short leaves some half done. */
+	while (c->work != NULL) {
+		struct tw_ticket *t = c->work;
+
+		c->work = t->next;
+		tw_body_deinit(&t->body);
+		tw_budget_release(c->s->views, t->views_bytes);
+		ticket_free(t);
+	}
+	c->work_end = &c->work;
 	while (c->free_tickets != NULL) {
 		struct tw_ticket *t = c->free_tickets;
 
@@ -97,6 +121,21 @@ static void count_generation(struct tw_core *c, const struct tw_generation *g, i
 	                      memory_order_release);
 }
 
+/* From here on the process waits for its end, and its rules live. */
+static void open_ticket(struct tw_core *c, struct tw_ticket *t)
+{
+	t->open = true;
+	c->books.tickets++;
+	count_generation(c, t->gen, 1);
+}
+
+static void close_ticket(struct tw_core *c, struct tw_ticket *t)
+{
+	t->open = false;
+	c->books.tickets--;
+	count_generation(c, t->gen, -1);
+}
+
 static void answer(struct tw_core *c, struct tw_ticket *t, enum tw_sink_outcome outcome,
                    const char *message)
 {
@@ -109,6 +148,8 @@ static void answer(struct tw_core *c, struct tw_ticket *t, enum tw_sink_outcome 
 	tw_sink_done done = t->done;
 	void *ctx = t->ctx;
 
+	if (t->open)
+		close_ticket(c, t);
 	if (r.rejected != 0)
 		r.message = t->req.reject_text;
 	done(ctx, &r);
@@ -132,11 +173,36 @@ static inline uint32_t owner_of(const struct tw_core *c, uint64_t hash)
 	return (uint32_t)(((hash >> 32) * c->s->workers) >> 32);
 }
 
-/* Groups the spans by owner: t->batch[o] gets its indices, in order of arrival. */
-static bool group(struct tw_core *c, struct tw_ticket *t)
+static inline uint32_t spans_left(const struct tw_ticket *t)
 {
-	uint32_t n = t->req.span_count, workers = c->s->workers, at = 0;
-	uint32_t *fill = c->owner_fill;
+	return t->req.span_count - t->through;
+}
+
+/* Counts what the owners of the next n spans get. */
+static void survey(struct tw_core *c, struct tw_ticket *t, uint32_t n)
+{
+	const struct tw_span *s = t->req.spans + t->through, *end = s + n;
+
+	t->through += n;
+	if (c->s->workers == 1) {
+		t->batch[0].n = t->through;
+		return;
+	}
+	for (; s < end; s++)
+		t->batch[owner_of(c, s->hash)].n++;
+}
+
+static void survey_begin(struct tw_core *c, struct tw_ticket *t)
+{
+	t->through = 0;
+	for (uint32_t o = 0; o < c->s->workers; o++)
+		t->batch[o] = (struct tw_batch_ref){.ticket = t, .from = c->index};
+}
+
+/* A place for the indices of each owner, which are not there yet. */
+static bool group_begin(struct tw_core *c, struct tw_ticket *t)
+{
+	uint32_t n = t->req.span_count, at = 0;
 
 	if (t->idx_cap < n) {
 		uint32_t *p = tw_realloc(t->idx, n * sizeof(*p));
@@ -145,25 +211,34 @@ static bool group(struct tw_core *c, struct tw_ticket *t)
 			return false;
 		t->idx = p;
 		t->idx_cap = n;
-		/* With one worker they stay as they are. */
-		for (uint32_t i = 0; i < n; i++)
-			t->idx[i] = i;
+		t->idx_same = 0;
 	}
-	if (workers == 1) {
-		t->batch[0] = (struct tw_batch_ref){t, t->idx, n, c->index};
-		return true;
+	for (uint32_t o = 0; o < c->s->workers; o++) {
+		t->batch[o].idx = t->idx + at;
+		at += t->batch[o].n;
+		t->batch[o].n = 0;
 	}
-	memset(fill, 0, workers * sizeof(*fill));
-	for (uint32_t i = 0; i < n; i++)
-		fill[owner_of(c, t->req.spans[i].hash)]++;
-	for (uint32_t o = 0; o < workers; o++) {
-		t->batch[o] = (struct tw_batch_ref){t, t->idx + at, fill[o], c->index};
-		at += fill[o];
-		fill[o] = at - fill[o];
-	}
-	for (uint32_t i = 0; i < n; i++)
-		t->idx[fill[owner_of(c, t->req.spans[i].hash)]++] = i;
+	t->through = 0;
 	return true;
+}
+
+/* Gives the next n spans to their owners: t->batch[o] gets their indices, in order of arrival. */
+static void group(struct tw_core *c, struct tw_ticket *t, uint32_t n)
+{
+	uint32_t i = t->through, end = i + n;
+
+	t->through = end;
+	if (c->s->workers == 1) {
+		for (; t->idx_same < end; t->idx_same++)
+			t->idx[t->idx_same] = t->idx_same;
+		t->batch[0].n = end;
+		return;
+	}
+	for (; i < end; i++) {
+		struct tw_batch_ref *b = &t->batch[owner_of(c, t->req.spans[i].hash)];
+
+		t->idx[(b->idx - t->idx) + b->n++] = i;
+	}
 }
 
 /* At most TW_RING_SIZE − 1 batches are out to an owner, wherever they are, so neither ring can
@@ -193,24 +268,40 @@ static bool reserve_views(struct tw_core *c, const struct tw_ticket *t, uint64_t
 	return true;
 }
 
-/* Reserves everything that the commit needs; TW_REFUSE_COUNT: admitted. */
-static enum tw_refusal admit(struct tw_core *c, struct tw_ticket *t, uint64_t *bytes)
+/* Reserves what the commit needs, in two halves; TW_REFUSE_COUNT: there is all of it. In between
+ * the spans are grouped by their owners. */
+static enum tw_refusal admit_memory(struct tw_core *c, struct tw_ticket *t)
 {
 	uint64_t views = views_bytes(&t->req);
 
 	if (atomic_load_explicit(&c->s->draining, memory_order_relaxed))
 		return TW_REFUSE_DRAIN;
-	*bytes = t->req.span_bytes;
 	if (!reserve_views(c, t, views))
 		return TW_REFUSE_MEMORY;
 	t->views_bytes = views;
-	if (!group(c, t))
-		return TW_REFUSE_MEMORY;
+	return group_begin(c, t) ? TW_REFUSE_COUNT : TW_REFUSE_MEMORY;
+}
+
+static enum tw_refusal admit_places(struct tw_core *c, const struct tw_ticket *t)
+{
 	if (!rings_have_room(c, t))
 		return TW_REFUSE_RING;
-	if (!tw_pool_admit(c->s->pool, *bytes, t->req.span_count))
+	if (!tw_pool_admit(c->s->pool, t->req.span_bytes, t->req.span_count))
 		return TW_REFUSE_BUFFER;
 	return TW_REFUSE_COUNT;
+}
+
+static enum tw_refusal admit(struct tw_core *c, struct tw_ticket *t)
+{
+	enum tw_refusal refusal;
+
+	survey_begin(c, t);
+	survey(c, t, spans_left(t));
+	refusal = admit_memory(c, t);
+	if (refusal != TW_REFUSE_COUNT)
+		return refusal;
+	group(c, t, spans_left(t));
+	return admit_places(c, t);
 }
 
 static const char *refusal_text(enum tw_refusal why)
@@ -277,26 +368,6 @@ static bool commit_step(struct tw_core *c, struct tw_ticket *t)
 	return true;
 }
 
-bool tw_core_work(struct tw_core *c)
-{
-	uint64_t began = tw_now(c->s->clock);
-	struct tw_ticket *t;
-	bool any = c->work != NULL;
-
-	for (uint32_t n = 0; (t = c->work) != NULL && n < TURN_SPANS; n += TW_CORE_STEP_SPANS) {
-		struct tw_ticket *next = t->next;
-
-		if (commit_step(c, t)) {
-			c->work = next;
-			if (next == NULL)
-				c->work_end = &c->work;
-		}
-		if (tw_core_out_of_time(c, began))
-			break;
-	}
-	return any;
-}
-
 /* Large ones, and any while traces are being matched again after a reload: then a span costs ten
  * times as much. */
 static bool in_steps(struct tw_core *c, uint32_t spans)
@@ -307,89 +378,219 @@ static bool in_steps(struct tw_core *c, uint32_t spans)
 	return spans > AT_ONCE_SPANS || rematching;
 }
 
-static void commit(struct tw_core *c, struct tw_ticket *t, uint64_t bytes)
+static void put_last(struct tw_core *c, struct tw_ticket *t)
+{
+	t->next = NULL;
+	*c->work_end = t;
+	c->work_end = &t->next;
+}
+
+static struct tw_ticket *take_first(struct tw_core *c)
+{
+	struct tw_ticket *t = c->work;
+
+	c->work = t->next;
+	if (c->work == NULL)
+		c->work_end = &c->work;
+	return t;
+}
+
+static void put_first(struct tw_core *c, struct tw_ticket *t)
+{
+	t->next = c->work;
+	if (c->work == NULL)
+		c->work_end = &t->next;
+	c->work = t;
+}
+
+/* It is admitted; what follows are steps of its commit. */
+static void commit(struct tw_core *c, struct tw_ticket *t)
 {
 	uint32_t n = t->req.span_count;
 
 	c->books.accepted += n;
 	c->books.handed += n;
-	c->books.received_bytes += bytes;
+	c->books.received_bytes += t->req.span_bytes;
 	t->pending = 1; /* the own batch's, so that it cannot reach zero early */
 	t->counted = t->added = 0;
 	/* The rings' places are taken now: a large request is handed out after smaller ones that
 	 * came later. */
 	for (uint32_t o = 0; o < c->s->workers; o++)
 		c->out[o] += o != c->index && t->batch[o].n != 0;
-	c->books.tickets++;
-	count_generation(c, t->gen, 1);
+	if (!t->open)
+		open_ticket(c, t);
+	t->phase = COMMIT;
 	/* Before the first put: whoever sees that an owner took a batch, sees that it was handed,
 	 * too. */
 	tw_core_publish(c);
-	if (in_steps(c, n)) {
-		t->next = NULL;
-		*c->work_end = t;
-		c->work_end = &t->next;
-		return;
-	}
-	while (!commit_step(c, t))
-		;
 }
 
 void tw_core_batch_done(struct tw_core *c, struct tw_batch_ref *b)
 {
 	struct tw_ticket *t = b->ticket;
 
-	if (--t->pending != 0)
-		return;
-	c->books.tickets--;
-	count_generation(c, t->gen, -1);
-	answer(c, t, TW_SINK_OK, "");
+	if (--t->pending == 0)
+		answer(c, t, TW_SINK_OK, "");
 }
 
-static void scan_and_commit(struct tw_core *c, struct tw_ticket *t)
+/* After the scan, or after admitting: counts and answers what has come to its end. false: its
+ * commit begins. */
+static bool conclude(struct tw_core *c, struct tw_ticket *t, enum tw_refusal refusal)
 {
-	struct tw_scan_opts o = {.key = c->s->key,
-	                         .keys = t->gen->keys,
-	                         .spans_max = c->s->spans_max,
-	                         .templates = tw_shard_crowded(c->shard) ? NULL : c->templates,
-	                         .behind = t->body.cap - t->body.n};
-	struct tw_error err = {.text = ""};
-	enum tw_refusal refusal;
-	uint64_t bytes = 0;
-	int rc;
+	uint32_t all = t->req.span_count + tw_request_rejected(&t->req);
 
-	if (tw_templates_generation(c->templates, t->gen->number)) {
-		tw_memo_clear(c->memo);
-		c->memo_generation = t->gen->number;
+	c->books.received += all;
+	if (refusal != TW_REFUSE_COUNT) {
+		/* The whole request, also the spans that would have been rejected: it comes again.
+		 */
+		c->books.refused[refusal] += all;
+		answer(c, t, TW_SINK_REFUSED, refusal_text(refusal));
+		return true;
 	}
-	rc = tw_otlp_scan(&o, tw_slice(t->body.p, t->body.n), &t->req, &err);
+	for (int i = 0; i < TW_REJECT_COUNT; i++)
+		c->books.rejected[i] += t->req.rejected[i];
+	if (t->req.span_count == 0) {
+		answer(c, t, TW_SINK_OK, "");
+		return true;
+	}
+	commit(c, t);
+	return false;
+}
 
+/* ---- scan ---- */
+
+static struct tw_scan_opts scan_opts(const struct tw_core *c, const struct tw_ticket *t)
+{
+	return (struct tw_scan_opts){.key = c->s->key,
+	                             .keys = t->gen->keys,
+	                             .spans_max = c->s->spans_max,
+	                             .templates = tw_shard_crowded(c->shard) ? NULL : c->templates,
+	                             .behind = t->body.cap - t->body.n};
+}
+
+static void scan_failed(struct tw_core *c, struct tw_ticket *t, int rc, const char *why)
+{
 	if (rc == TW_ENOMEM) {
 		answer(c, t, TW_SINK_REFUSED, refusal_text(TW_REFUSE_MEMORY));
 		return;
 	}
+	c->books.malformed_requests++;
+	answer(c, t, rc == TW_ELIMIT ? TW_SINK_TOO_LARGE : TW_SINK_MALFORMED, why);
+}
+
+static void at_once(struct tw_core *c, struct tw_ticket *t)
+{
+	struct tw_scan_opts o = scan_opts(c, t);
+	struct tw_error err = {.text = ""};
+	int rc = tw_otlp_scan(&o, tw_slice(t->body.p, t->body.n), &t->req, &err);
+
 	if (rc != 0) {
-		c->books.malformed_requests++;
-		answer(c, t, rc == TW_ELIMIT ? TW_SINK_TOO_LARGE : TW_SINK_MALFORMED, err.text);
+		scan_failed(c, t, rc, err.text);
 		return;
 	}
 	tw_memo_recall(c->memo, &t->req);
 	tw_rules_match_request(t->gen->rules, t->gen->matchers[c->index], &t->req);
-	refusal = t->req.span_count == 0 ? TW_REFUSE_COUNT : admit(c, t, &bytes);
-	c->books.received += t->req.span_count + tw_request_rejected(&t->req);
-	if (refusal != TW_REFUSE_COUNT) {
-		/* The whole request, also the spans that would have been rejected: it comes again.
-		 */
-		c->books.refused[refusal] += t->req.span_count + tw_request_rejected(&t->req);
-		answer(c, t, TW_SINK_REFUSED, refusal_text(refusal));
+	if (conclude(c, t, t->req.span_count == 0 ? TW_REFUSE_COUNT : admit(c, t)))
+		return;
+	if (in_steps(c, t->req.span_count))
+		put_last(c, t);
+	else
+		while (!commit_step(c, t))
+			;
+}
+
+/* ---- steps of a large request; true: it was the last, and the ticket may be gone ---- */
+
+static bool scan_step(struct tw_core *c, struct tw_ticket *t)
+{
+	struct tw_error err = {.text = ""};
+	int rc = tw_scan_step(t->scan, SCAN_BYTES, &err);
+
+	if (rc == TW_SCAN_MORE)
+		return false;
+	tw_scan_end(&t->scan);
+	if (rc != 0) {
+		scan_failed(c, t, rc, err.text);
+		return true;
+	}
+	if (t->req.span_count == 0)
+		return conclude(c, t, TW_REFUSE_COUNT);
+	/* Of another generation, as in count_step. */
+	if (t->gen->number == c->memo_generation)
+		tw_memo_recall(c->memo, &t->req);
+	survey_begin(c, t);
+	t->phase = MATCH;
+	return false;
+}
+
+static uint32_t step_of(uint32_t left)
+{
+	return left < TW_CORE_STEP_SPANS ? left : TW_CORE_STEP_SPANS;
+}
+
+static bool match_step(struct tw_core *c, struct tw_ticket *t)
+{
+	uint32_t n = step_of(spans_left(t));
+	enum tw_refusal refusal;
+
+	tw_rules_match_spans(t->gen->rules, t->gen->matchers[c->index], &t->req, t->through, n);
+	survey(c, t, n);
+	if (spans_left(t) != 0)
+		return false;
+	t->phase = GROUP;
+	refusal = admit_memory(c, t);
+	return refusal != TW_REFUSE_COUNT && conclude(c, t, refusal);
+}
+
+static bool group_step(struct tw_core *c, struct tw_ticket *t)
+{
+	group(c, t, step_of(spans_left(t)));
+	return spans_left(t) == 0 && conclude(c, t, admit_places(c, t));
+}
+
+static bool step(struct tw_core *c, struct tw_ticket *t)
+{
+	switch (t->phase) {
+	case SCAN:
+		return scan_step(c, t);
+	case MATCH:
+		return match_step(c, t);
+	case GROUP:
+		return group_step(c, t);
+	default:
+		return commit_step(c, t);
+	}
+}
+
+bool tw_core_work(struct tw_core *c)
+{
+	uint64_t began = tw_now(c->s->clock);
+	bool any = c->work != NULL;
+
+	for (uint32_t n = 0; c->work != NULL && n < TURN_SPANS; n += TW_CORE_STEP_SPANS) {
+		/* Out of the list: with an answer the next request may come. */
+		struct tw_ticket *t = take_first(c);
+
+		if (!step(c, t))
+			put_first(c, t);
+		if (tw_core_out_of_time(c, began))
+			break;
+	}
+	return any;
+}
+
+static void begin_steps(struct tw_core *c, struct tw_ticket *t)
+{
+	struct tw_scan_opts o = scan_opts(c, t);
+
+	t->scan = tw_scan_begin(&o, tw_slice(t->body.p, t->body.n), &t->req);
+	if (t->scan == NULL) {
+		scan_failed(c, t, TW_ENOMEM, "");
 		return;
 	}
-	for (int i = 0; i < TW_REJECT_COUNT; i++)
-		c->books.rejected[i] += t->req.rejected[i];
-	if (t->req.span_count == 0)
-		answer(c, t, TW_SINK_OK, "");
-	else
-		commit(c, t, bytes);
+	t->phase = SCAN;
+	open_ticket(c, t);
+	put_last(c, t);
 }
 
 void tw_core_submit(struct tw_core *c, struct tw_body *body, tw_sink_done done, void *ctx)
@@ -413,6 +614,13 @@ void tw_core_submit(struct tw_core *c, struct tw_body *body, tw_sink_done done, 
 	t->gen = c->gen;
 	t->done = done;
 	t->ctx = ctx;
-	scan_and_commit(c, t);
+	if (tw_templates_generation(c->templates, t->gen->number)) {
+		tw_memo_clear(c->memo);
+		c->memo_generation = t->gen->number;
+	}
+	if (t->body.n > AT_ONCE_BYTES)
+		begin_steps(c, t);
+	else
+		at_once(c, t);
 	tw_core_publish(c);
 }

@@ -442,16 +442,15 @@ static bool all_known(const struct tw_request *req)
 	return true;
 }
 
-void tw_rules_match_request(const struct tw_rules *r, struct tw_matcher *m, struct tw_request *req)
+void tw_rules_match_spans(const struct tw_rules *r, struct tw_matcher *m, struct tw_request *req,
+                          uint32_t at, uint32_t n)
 {
 	struct subject s;
 
 	if (all_known(req))
 		return;
 	begin(&s, r, m, NULL);
-	for (uint32_t i = 0; i < req->resource_count; i++)
-		req->resources[i].matched = false;
-	for (uint32_t i = 0; i < req->span_count; i++) {
+	for (uint32_t i = at; i < at + n; i++) {
 		struct tw_span *span = &req->spans[i];
 		struct tw_operation *op;
 
@@ -465,6 +464,13 @@ void tw_rules_match_request(const struct tw_rules *r, struct tw_matcher *m, stru
 		else if (TW_UNLIKELY(op->differs))
 			match_span(&s, req, span);
 	}
+}
+
+void tw_rules_match_request(const struct tw_rules *r, struct tw_matcher *m, struct tw_request *req)
+{
+	for (uint32_t i = 0; i < req->resource_count; i++)
+		req->resources[i].matched = false;
+	tw_rules_match_spans(r, m, req, 0, req->span_count);
 }
 
 /* ---- decisions ---- */

@@ -7,7 +7,8 @@
 #define EVERYTHING                                                                                 \
 	"wait: { root: 10ms, idle: 1s, most: 2s }\n"                                               \
 	"rules: [ { name: everything, keep: all } ]\n"
-#define LARGE 5000u
+#define LARGE      5000u
+#define HUGE_SPANS 12000u /* not even scanned at once */
 
 /* `n` spans of traces of 10, or of one trace. */
 static struct sim_span *spans(uint64_t trace, uint32_t n, bool one)
@@ -64,6 +65,110 @@ static void a_large_request_with_three_workers(void **state)
 {
 	(void)state;
 	a_large_request(3);
+}
+
+/* Nothing is counted while it is scanned, matched and grouped; others go on meanwhile, two reloads
+ * come, and all of it is there in the end. */
+static void a_huge_request(uint32_t workers)
+{
+	struct sim_config c = {.workers = workers, .rules = EVERYTHING};
+	struct sim_span small = {.trace = 90001, .span = 1};
+	struct sim_span *a = spans(1, HUGE_SPANS, false);
+	struct sim *s = sim_create(&c);
+	struct tw_core *core = s->shared.cores[0];
+	uint64_t polls = 0;
+
+	assert_false(sim_send(s, 0, a, HUGE_SPANS));
+	assert_false(sim_send(s, 0, a, HUGE_SPANS));
+	while (sim_books(s).accepted < HUGE_SPANS) {
+		struct tw_core_books b = sim_books(s);
+
+		assert_int_equal(b.received, b.accepted);
+		assert_true(b.accepted == polls); /* the small ones */
+		assert_true(tw_core_tickets(core) >= 2);
+		assert_true(tw_core_busy(core));
+		if (polls % 4 == 1 && polls < 8)
+			sim_reload(s, EVERYTHING);
+		sim_check_books(s);
+		assert_true(tw_core_poll(core));
+		if (sim_books(s).accepted < HUGE_SPANS) {
+			sim_send(s, 0, &small, 1);
+			small.span++;
+			polls++;
+		}
+	}
+	assert_true(polls > 8);
+	sim_settle(s);
+	assert_false(tw_core_busy(core));
+	assert_int_equal(s->answer.ok, 2 + polls);
+	assert_int_equal(s->answer.open, 0);
+	assert_int_equal(sim_books(s).shard.added, 2 * HUGE_SPANS + polls);
+	sim_run(s, 10 * SIM_S);
+	assert_int_equal(s->dest[0].seen_count, 2 * HUGE_SPANS + polls);
+	sim_check_books(s);
+	tw_free(a);
+	sim_destroy(s);
+}
+
+static void a_huge_request_with_one_worker(void **state)
+{
+	(void)state;
+	a_huge_request(1);
+}
+
+static void a_huge_request_with_three_workers(void **state)
+{
+	(void)state;
+	a_huge_request(3);
+}
+
+/* What ends a huge request before its commit: nothing of it has happened. */
+static void a_huge_request_that_comes_to_nothing(void **state)
+{
+	struct sim_span *a = spans(1, HUGE_SPANS, false);
+	struct tw_buf bytes;
+
+	(void)state;
+	tw_buf_init(&bytes, 0);
+	sim_encode(&bytes, a, HUGE_SPANS);
+	for (uint32_t way = 0; way < 5; way++) {
+		struct sim_config c = {.workers = 2, .rules = EVERYTHING};
+		struct sim *s = sim_create(&c);
+		struct tw_core *core = s->shared.cores[0];
+		struct tw_core_books b;
+
+		if (way == 4)
+			s->shared.spans_max = HUGE_SPANS - 1;
+		assert_false(sim_send_bytes(s, 0, bytes.p, bytes.n - (way == 0)));
+		if (way == 3) { /* the process leaves at once: a sanitizer sees what is lost */
+			tw_core_poll(core);
+			sim_destroy(s);
+			continue;
+		}
+		for (int i = 0; i < 3; i++)
+			assert_true(tw_core_poll(core));
+		if (way == 1)
+			atomic_store(&s->shared.draining, true);
+		if (way == 2)
+			tw_budget_force(s->shared.views, UINT64_C(1) << 40);
+		sim_settle(s);
+		b = sim_books(s);
+		assert_int_equal(s->answer.malformed, way == 0);
+		assert_int_equal(s->answer.refused, way == 1 || way == 2);
+		assert_int_equal(s->answer.too_large, way == 4);
+		assert_int_equal(b.refused[TW_REFUSE_DRAIN], way == 1 ? HUGE_SPANS : 0);
+		assert_int_equal(b.refused[TW_REFUSE_MEMORY], way == 2 ? HUGE_SPANS : 0);
+		assert_int_equal(b.malformed_requests, way == 0 || way == 4);
+		assert_int_equal(b.accepted, 0);
+		assert_int_equal(tw_core_tickets(core), 0);
+		if (way == 2)
+			tw_budget_release(s->shared.views, UINT64_C(1) << 40);
+		assert_int_equal(tw_budget_used(s->shared.views), 0);
+		sim_check_books(s);
+		sim_destroy(s);
+	}
+	tw_buf_deinit(&bytes);
+	tw_free(a);
 }
 
 static void a_large_kept_trace_goes_out_in_parts(void **state)
@@ -160,6 +265,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_large_request_with_one_worker),
 	    cmocka_unit_test(a_large_request_with_three_workers),
+	    cmocka_unit_test(a_huge_request_with_one_worker),
+	    cmocka_unit_test(a_huge_request_with_three_workers),
+	    cmocka_unit_test(a_huge_request_that_comes_to_nothing),
 	    cmocka_unit_test(a_large_kept_trace_goes_out_in_parts),
 	    cmocka_unit_test(a_stop_between_the_parts),
 	    cmocka_unit_test(the_queue_is_full_between_the_parts),
