@@ -120,9 +120,10 @@ const struct tw_verdict *tw_kept_verdict(const struct tw_kept *k);
 uint32_t tw_kept_span_count(const struct tw_kept *k);
 uint64_t tw_kept_bytes(const struct tw_kept *k);
 /* Copies the descriptions of spans at … at + n − 1, in order of arrival, into out. Pointers hold
- * until the next call on the shard. A span after them costs a look, too: they are a list, the
- * newest first. false: no memory for spans that are stored packed. */
-bool tw_kept_spans(const struct tw_kept *k, uint32_t at, uint32_t n, struct tw_kept_span *out);
+ * until the next call on the shard. They are a list, the newest first, so a span after them costs a
+ * look, too; but for the part before one that was asked for, which is found at once: a large trace
+ * is best taken from its end to its begin. false: no memory for spans that are stored packed. */
+bool tw_kept_spans(struct tw_kept *k, uint32_t at, uint32_t n, struct tw_kept_span *out);
 /* Destination d is done with it (took the bytes, or lost them). At the last one the trace is GONE.
  */
 void tw_kept_release(struct tw_kept *k, uint32_t destination);

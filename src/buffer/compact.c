@@ -59,6 +59,13 @@ static uint64_t copy_entry(struct tw_log *l, uint32_t victim, const struct tw_en
 	return tw_link(l->open, off);
 }
 
+static void follow(struct tw_log *l, uint64_t from, uint64_t to)
+{
+	for (uint32_t i = 0; i < TW_DESTINATIONS_MAX; i++)
+		if (TW_UNLIKELY(l->cursor[i] == from))
+			l->cursor[i] = to;
+}
+
 /* Walks a trace's chain and moves those of its entries that lie in the victim; each is unhooked by
  * whoever points to it: the record, or the next newer entry, which by then is where it will stay.
  */
@@ -81,6 +88,7 @@ static bool move_trace(struct tw_log *l, struct tw_record *rec, uint32_t victim)
 			l->live -= tw_entry_bytes(e);
 			l->span_bytes -= tw_entry_span_bytes(e);
 			*ref = (*ref & ~TW_LINK_MASK) | to;
+			follow(l, link, to);
 			e = tw_entry_at(l, to);
 		}
 		ref = &e->word;

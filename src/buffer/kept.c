@@ -157,39 +157,80 @@ static void describe(const struct tw_log *l, struct tw_id128 id, uint64_t link, 
 	find_tracestate(out);
 }
 
-/* What the packed ones of a part of the trace take as they came. */
-static uint64_t part_bytes(const struct tw_shard *s, const struct tw_kept *k, uint32_t at,
-                           uint32_t n)
+/* ---- a part of a trace ----
+ *
+ * The destinations take a large trace in parts, from its newest span to its oldest, each at its own
+ * pace. Where a part ended a cursor stays, as long as no newer ones need its place; compaction
+ * moves it with its entry. One whose trace is gone is not missed: a struct tw_kept that is used
+ * again has no cursors. */
+
+/* A place in the chain: `link` is to span at − 1. */
+struct place {
+	uint64_t link;
+	uint32_t at;
+};
+
+static struct place older(const struct tw_log *l, struct place p)
 {
-	uint64_t link = tw_record_at(&s->records, k->record)->head, bytes = 0;
+	return (struct place){tw_entry_at(l, p.link)->word & TW_LINK_MASK, p.at - 1};
+}
 
-	for (uint32_t i = k->view.span_count; i-- > at;) {
-		const struct tw_entry *e = tw_entry_at(&s->log, link);
+/* The nearest known place from which span at − 1 is reached. */
+static struct place nearest(const struct tw_shard *s, const struct tw_kept *k, uint32_t at)
+{
+	struct place p = {tw_record_at(&s->records, k->record)->head, k->view.span_count};
 
-		if (i < at + n && e->word & TW_BLOCK_PACKED)
-			bytes += tw_unpacked_size(s->log.pool->slots[tw_link_slot(link)].mem,
+	for (uint32_t i = 0; k->cursors >> i != 0; i++)
+		if (k->cursors >> i & 1 && s->cursor[i].at >= at && s->cursor[i].at < p.at)
+			p = (struct place){s->log.cursor[i], s->cursor[i].at};
+	return p;
+}
+
+/* The next part will begin at p. */
+static void remember(struct tw_shard *s, struct tw_kept *k, struct place p)
+{
+	uint32_t i = s->cursor_next % TW_DESTINATIONS_MAX;
+
+	if (p.at == 0 || nearest(s, k, p.at).at == p.at)
+		return;
+	if (s->cursor[i].kept)
+		s->cursor[i].kept->cursors &= (uint8_t) ~(1u << i);
+	s->cursor[i] = (struct tw_kept_cursor){k, p.at};
+	s->log.cursor[i] = p.link;
+	k->cursors |= (uint8_t)(1u << i);
+	s->cursor_next++;
+}
+
+/* What the packed ones of the n spans before p take as they came. */
+static uint64_t part_bytes(const struct tw_shard *s, struct place p, uint32_t n)
+{
+	uint64_t bytes = 0;
+
+	for (; n > 0; n--, p = older(&s->log, p)) {
+		const struct tw_entry *e = tw_entry_at(&s->log, p.link);
+
+		if (e->word & TW_BLOCK_PACKED)
+			bytes += tw_unpacked_size(s->log.pool->slots[tw_link_slot(p.link)].mem,
 			                          (const struct tw_packed *)e);
-		link = e->word & TW_LINK_MASK;
 	}
 	return bytes;
 }
 
-bool tw_kept_spans(const struct tw_kept *k, uint32_t at, uint32_t n, struct tw_kept_span *out)
+bool tw_kept_spans(struct tw_kept *k, uint32_t at, uint32_t n, struct tw_kept_span *out)
 {
 	struct tw_shard *s = k->shard;
-	uint64_t link = tw_record_at(&s->records, k->record)->head;
+	struct place p = nearest(s, k, at + n);
 	uint8_t *scratch;
 
 	TW_ASSERT(at + n <= k->view.span_count);
+	while (p.at > at + n)
+		p = older(&s->log, p);
 	scratch =
-	    tw_shard_scratch(s, n == k->view.span_count ? k->view.bytes : part_bytes(s, k, at, n));
+	    tw_shard_scratch(s, n == k->view.span_count ? k->view.bytes : part_bytes(s, p, n));
 	if (!scratch)
 		return false;
-	/* The chain is newest first. */
-	for (uint32_t i = k->view.span_count; i-- > at;) {
-		if (i < at + n)
-			describe(&s->log, k->view.id, link, &scratch, &out[i - at]);
-		link = tw_entry_at(&s->log, link)->word & TW_LINK_MASK;
-	}
+	for (; p.at > at; p = older(&s->log, p))
+		describe(&s->log, k->view.id, p.link, &scratch, &out[p.at - 1 - at]);
+	remember(s, k, p);
 	return true;
 }

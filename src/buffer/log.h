@@ -93,6 +93,7 @@ struct tw_log {
 	uint32_t crowded;         /* segments yet to come; see tw_shard_crowded */
 	uint32_t text_count;
 	struct tw_log_text text[TW_TEMPLATE_VALUES_MAX];
+	uint64_t cursor[TW_DESTINATIONS_MAX]; /* links that entries are followed with; 0: none */
 	uint32_t dead_count;
 	uint64_t dead[TW_LOG_DEAD_MAX]; /* chains of traces let go, not walked yet */
 };

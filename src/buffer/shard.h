@@ -25,9 +25,10 @@ struct tw_kept {
 	struct tw_shard *shard;
 	struct tw_kept *next_free;
 	uint32_t record;
-	uint8_t left;   /* destinations that have not released it */
-	bool in_keep;   /* ops->keep is running: gone when it returns */
-	uint64_t bytes; /* in the log */
+	uint8_t left;    /* destinations that have not released it */
+	bool in_keep;    /* ops->keep is running: gone when it returns */
+	uint8_t cursors; /* bit i: the shard's cursor i stands in this trace */
+	uint64_t bytes;  /* in the log */
 	struct tw_trace_view view;
 	struct tw_verdict verdict;
 };
@@ -57,7 +58,12 @@ struct tw_shard {
 	struct tw_verdict late_verdict;
 	struct tw_kept_chunk *kept_chunks;
 	struct tw_kept *kept_free;
-	uint8_t *scratch; /* packed spans as they came, until the next call */
+	struct tw_kept_cursor {       /* its link is log.cursor's */
+		struct tw_kept *kept; /* if that says so, too */
+		uint32_t at;          /* the link is to the span before this one */
+	} cursor[TW_DESTINATIONS_MAX];
+	uint32_t cursor_next; /* the one to be given up for another */
+	uint8_t *scratch;     /* packed spans as they came, until the next call */
 	size_t scratch_cap;
 	struct tw_shard_stats st;
 	uint64_t pinned; /* this shard's part of the pool's */

@@ -140,7 +140,7 @@ static uint32_t part_spans(const struct tw_kept *k)
 	return (uint32_t)(n < by_bytes ? n : by_bytes);
 }
 
-/* Spans at … at + n − 1 of a kept trace. */
+/* Spans at … at + n − 1 of a kept trace; parts are taken from its end to its begin. */
 static bool offer(struct tw_core *c, uint32_t d, const struct tw_core_waiting *w, uint32_t at,
                   uint32_t n)
 {
@@ -252,14 +252,13 @@ static bool feed_part(struct tw_core *c, uint32_t i)
 	uint32_t left = tw_kept_span_count(w->kept) - d->head_done, n = part_spans(w->kept);
 
 	n = n < left ? n : left;
-	if (!offer(c, i, w, d->head_done, n)) {
+	if (!offer(c, i, w, left - n, n)) {
 		if (d->refuse)
 			return false;
 		n = left;
 		tw_exporter_lose(d->exporter, n, TW_LOST_QUEUE_FULL);
 	}
-	/* Finding a part is a walk over what is newer: milliseconds for the largest traces, so one
-	 * a turn. */
+	/* A part is about a batch, and a batch is much for a turn to send. */
 	spend(c, n < tw_kept_span_count(w->kept) ? FEED_SPANS : n);
 	d->pending -= n;
 	d->head_done += n;

@@ -422,6 +422,52 @@ static void compacts_under_mixed_waits(void **state)
 	h_deinit(&h);
 }
 
+static bool keep_the_first(struct harness *h, const struct tw_trace_view *t)
+{
+	(void)h;
+	return tw_id_eq(t->id, h_id(0));
+}
+
+/* 1,500 spans of 2,000 bytes, each 15th of the trace 0 if it is still open. */
+static void add_among_others(struct harness *h, uint32_t first, bool open)
+{
+	for (uint32_t i = 0; i < 1500; i++) {
+		struct h_span sp = h_span(h, open && i % 15 == 0 ? 0 : first + i);
+
+		sp.bytes_n = 2000;
+		sp.root = i == 0 || sp.trace != 0;
+		h_add_one(h, sp);
+	}
+}
+
+/* Where a part ended, the next one is found, also when its spans were moved and other things lie
+ * where they were. */
+static void parts_of_a_kept_trace_are_followed_when_they_move(void **state)
+{
+	struct harness h;
+
+	(void)state;
+	h_init(&h, 64 << 20, 16000);
+	h.keep = keep_the_first;
+	h.opts.trace_spans_max = 300;
+	h_create(&h);
+	h_wait(&h, 1, 1000, TW_NEVER, 3600000);
+	for (uint32_t i = 0; i < 3; i++)
+		add_among_others(&h, 1 + 1500 * i, true);
+	/* Kept, and looked at in parts. Then the others are let go. */
+	assert_int_equal(h.kept_count, 1);
+	assert_int_equal(h.kept[0].count, 300);
+	h_advance(&h, 2000);
+	h_settle(&h);
+	for (uint32_t i = 0; i < 20; i++)
+		(void)h_tick(&h);
+	assert_true(h_stats(&h).compactions >= 6);
+	for (uint32_t i = 3; i < 8; i++)
+		add_among_others(&h, 1 + 1500 * i, false);
+	h_check_kept(&h, 0);
+	h_deinit(&h);
+}
+
 /* ---- late spans ---- */
 
 static bool upgrade_errors(struct harness *h, const struct tw_span *s)
@@ -632,6 +678,7 @@ int main(void)
 	    cmocka_unit_test(pinned_memory_refuses),
 	    cmocka_unit_test(pinned_memory_with_holes_refuses),
 	    cmocka_unit_test(compacts_under_mixed_waits),
+	    cmocka_unit_test(parts_of_a_kept_trace_are_followed_when_they_move),
 	    cmocka_unit_test(LOAD_05_late_spans),
 	    cmocka_unit_test(late_runs_are_one),
 	    cmocka_unit_test(IN_16_odd_shapes),
