@@ -26,13 +26,17 @@
  * are allocated. */
 struct tw_body {
 	uint8_t *p;
-	size_t n, cap;
+	size_t n, cap; /* cap: reserved from the budget */
+	size_t room;   /* allocated; beyond cap it is never touched, so takes no memory */
 	struct tw_budget *budget; /* NULL: none */
 };
 void tw_body_init(struct tw_body *b, struct tw_budget *budget);
 void tw_body_deinit(struct tw_body *b);
 int tw_body_append(struct tw_body *b, const void *p, size_t n,
                    size_t max); /* TW_ELIMIT past max, TW_EFULL: budget, TW_ENOMEM */
+/* Before the deinit of one whose content is not needed any more: gives about so many bytes back.
+ * false: there is nothing left that takes time to give back. */
+bool tw_body_shrink(struct tw_body *b, size_t bytes);
 
 enum tw_coding {
 	TW_CODING_IDENTITY,

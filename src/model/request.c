@@ -4,6 +4,7 @@
 
 #define KEEP_BYTES_MAX ((size_t)4 << 20)
 #define FIRST_ROWS     64u
+#define SHRINK_FROM    ((size_t)1 << 20)
 
 void tw_request_init(struct tw_request *r)
 {
@@ -71,6 +72,42 @@ uint32_t tw_request_rejected(const struct tw_request *r)
 	for (int i = 0; i < TW_REJECT_COUNT; i++)
 		n += r->rejected[i];
 	return n;
+}
+
+/* Takes rows of `size` bytes, of which `used` were ever touched, from the array's end. */
+static bool shrink(void **array, size_t *cap, size_t used, size_t size, size_t bytes)
+{
+	size_t rows = bytes / size, left;
+	void *p;
+
+	if (*cap * size <= SHRINK_FROM || *cap <= rows || used == 0)
+		return false;
+	left = used < *cap - rows ? used : *cap - rows;
+	p = tw_realloc(*array, left * size);
+	if (!p)
+		return false;
+	*array = p;
+	*cap = left;
+	return true;
+}
+
+bool tw_request_shrink(struct tw_request *r, size_t bytes)
+{
+	size_t spans = r->span_cap;
+
+	if (shrink((void **)&r->spans, &spans, r->span_count, sizeof(*r->spans), bytes)) {
+		r->span_cap = (uint32_t)spans;
+		r->span_count = r->span_count < r->span_cap ? r->span_count : r->span_cap;
+		return true;
+	}
+	if (shrink((void **)&r->values, &r->value_cap, r->value_count, sizeof(*r->values), bytes)) {
+		r->value_count = r->value_count < r->value_cap ? r->value_count : r->value_cap;
+		return true;
+	}
+	if (!shrink((void **)&r->places, &r->place_cap, r->place_count, sizeof(*r->places), bytes))
+		return false;
+	r->place_count = r->place_count < r->place_cap ? r->place_count : r->place_cap;
+	return true;
 }
 
 /* Makes *array hold `need` rows of `size` bytes; false: no memory, nothing changed. */

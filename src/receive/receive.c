@@ -212,7 +212,8 @@ static int transcode(struct tw_receiver *rx, struct tw_exchange *x, struct tw_er
 		return rc;
 	}
 	/* The buffer's memory becomes the body: both are tw_alloc's. */
-	x->body = (struct tw_body){.p = out.p, .n = out.n, .cap = out.cap, .budget = rx->bodies};
+	x->body = (struct tw_body){
+	    .p = out.p, .n = out.n, .cap = out.cap, .room = out.cap, .budget = rx->bodies};
 	return 0;
 }
 

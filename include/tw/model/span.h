@@ -155,6 +155,9 @@ void tw_request_init(struct tw_request *r);
 void tw_request_deinit(struct tw_request *r);
 void tw_request_reset(struct tw_request *r); /* empties; gives memory back past 4 MiB. Puts the
                                                 templates back [scanner] */
+/* Before the reset of one whose views are not needed any more: gives about so many bytes of them
+ * back. false: there is nothing left that takes time to give back. */
+bool tw_request_shrink(struct tw_request *r, size_t bytes);
 uint32_t tw_request_rejected(const struct tw_request *r); /* spans */
 /* Room for so many more rows. Arrays may move; slots pointers of the rows in use move with them.
  * false: no memory. */

@@ -57,6 +57,34 @@ static void reset_keeps_a_little_and_gives_back_much(void **state)
 	tw_request_deinit(&r);
 }
 
+static void what_is_not_needed_goes_in_pieces(void **state)
+{
+	struct tw_request r;
+	uint32_t steps = 0;
+
+	(void)state;
+	tw_request_init(&r);
+	assert_true(tw_request_room(&r, 100000, 10, 10));
+	assert_true(tw_request_room_values(&r, 300000));
+	assert_true(tw_request_room_operations(&r, 10, 1000000));
+	r.span_count = 100000;
+	r.value_count = 300000;
+	r.place_count = 500000;
+	while (tw_request_shrink(&r, 1 << 20)) {
+		assert_true(r.span_count <= r.span_cap && r.value_count <= r.value_cap &&
+		            r.place_count <= r.place_cap);
+		steps++;
+	}
+	assert_true(steps > 15 && steps < 30);
+	assert_true(r.span_cap * sizeof(*r.spans) <= 1 << 20);
+	assert_true(r.value_cap * sizeof(*r.values) <= 1 << 20);
+	assert_true(r.place_cap * sizeof(*r.places) <= 1 << 20);
+	tw_request_reset(&r);
+	assert_true(tw_request_room(&r, 100, 1, 1)); /* it is as good as before */
+	assert_false(tw_request_shrink(&r, 1 << 20));
+	tw_request_deinit(&r);
+}
+
 static void refused_memory_changes_nothing(void **state)
 {
 	struct tw_request r;
@@ -88,6 +116,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(slots_survive_growth),
 	    cmocka_unit_test(reset_keeps_a_little_and_gives_back_much),
+	    cmocka_unit_test(what_is_not_needed_goes_in_pieces),
 	    cmocka_unit_test(refused_memory_changes_nothing),
 	    cmocka_unit_test(every_name_is_there),
 	};

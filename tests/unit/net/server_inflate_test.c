@@ -2,6 +2,7 @@
 #include "server_peer.h"
 #include "body.h"
 #include "inflate.h"
+#include "tw/base/mem.h"
 
 #include <stdlib.h>
 #include <zlib.h>
@@ -121,6 +122,47 @@ static void body_grows_within_limit_and_budget(void **state)
 	assert_int_equal(tw_budget_used(&budget), b.cap);
 	tw_body_deinit(&b);
 	assert_int_equal(tw_budget_used(&budget), 0);
+}
+
+/* It moves once more when it has become large, and is given back a piece at a time. */
+static void a_large_body_is_not_moved(void **state)
+{
+	uint8_t *piece = text_of(MIB / 2, 7);
+	uint64_t used = 0, steps = 0;
+	struct tw_budget budget;
+
+	(void)state;
+	tw_budget_init(&budget, 256 * MIB);
+	/* Without memory for so much room it grows as it can. */
+	for (uint64_t fail = 0; fail < 2; fail++) {
+		const uint8_t *at = NULL;
+		struct tw_body b;
+
+		tw_body_init(&b, &budget);
+		for (int i = 0; i < 20; i++) {
+			if (i == 1 && fail)
+				tw_mem_fail_at(1, false);
+			assert_int_equal(tw_body_append(&b, piece, MIB / 2, 64 * MIB), TW_OK);
+			tw_mem_fail_at(0, false);
+			assert_int_equal(tw_budget_used(&budget), b.cap);
+			assert_true(b.cap <= 2 * b.n);
+			if (i == 4)
+				at = b.p;
+			assert_true(fail || i < 4 || b.p == at);
+		}
+		assert_true(b.room >= (fail ? 10 * MIB : 64 * MIB));
+		for (int i = 0; i < 20; i++)
+			assert_memory_equal(b.p + (size_t)i * MIB / 2, piece, MIB / 2);
+		for (used = tw_budget_used(&budget), steps = 0; tw_body_shrink(&b, MIB); steps++) {
+			assert_true(tw_budget_used(&budget) < used);
+			used = tw_budget_used(&budget);
+			assert_int_equal(used, b.cap);
+		}
+		assert_true(steps >= 9 && steps <= 16 && b.cap <= MIB);
+		tw_body_deinit(&b);
+		assert_int_equal(tw_budget_used(&budget), 0);
+	}
+	free(piece);
 }
 
 static void coding_names(void **state)
@@ -599,6 +641,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(body_grows_within_limit_and_budget),
+	    cmocka_unit_test(a_large_body_is_not_moved),
 	    cmocka_unit_test(coding_names),
 	    cmocka_unit_test(round_trip),
 	    cmocka_unit_test(truncated_is_garbage),
