@@ -13,11 +13,12 @@
 #define FREE_TICKETS_MAX 8u
 #define AT_ONCE_BYTES    (640u << 10) /* a request of up to so many is scanned at once, … */
 #define SCAN_BYTES       (128u << 10) /* … of another so many a step: some 0.07 ms */
+#define RELEASE_BYTES    (1u << 20)   /* of its memory are given back a step */
 #define AT_ONCE_SPANS    2048u        /* a request of up to so many is committed at once, … */
 #define TURN_SPANS       1024u        /* … of another up to so many a turn */
 #define RETRY_MS         1000u
 
-enum phase { SCAN, MATCH, GROUP, COMMIT };
+enum phase { SCAN, MATCH, GROUP, COMMIT, RELEASE };
 
 struct tw_ticket {
 	struct tw_ticket *next;
@@ -91,6 +92,31 @@ static void ticket_put(struct tw_core *c, struct tw_ticket *t)
 	c->free_count++;
 }
 
+static void put_last(struct tw_core *c, struct tw_ticket *t)
+{
+	t->next = NULL;
+	*c->work_end = t;
+	c->work_end = &t->next;
+}
+
+static struct tw_ticket *take_first(struct tw_core *c)
+{
+	struct tw_ticket *t = c->work;
+
+	c->work = t->next;
+	if (c->work == NULL)
+		c->work_end = &c->work;
+	return t;
+}
+
+static void put_first(struct tw_core *c, struct tw_ticket *t)
+{
+	t->next = c->work;
+	if (c->work == NULL)
+		c->work_end = &t->next;
+	c->work = t;
+}
+
 void tw_core_tickets_free(struct tw_core *c)
 {
 	/* A drain that was cut short leaves some half done. */
@@ -153,7 +179,13 @@ static void answer(struct tw_core *c, struct tw_ticket *t, enum tw_sink_outcome 
 	if (r.rejected != 0)
 		r.message = t->req.reject_text;
 	done(ctx, &r);
-	ticket_put(c, t);
+	if (t->body.n <= AT_ONCE_BYTES) {
+		ticket_put(c, t);
+		return;
+	}
+	/* 50 MiB and more, which the kernel takes back page by page. */
+	t->phase = RELEASE;
+	put_first(c, t);
 }
 
 /* ---- admit ---- */
@@ -378,31 +410,6 @@ static bool in_steps(struct tw_core *c, uint32_t spans)
 	return spans > AT_ONCE_SPANS || rematching;
 }
 
-static void put_last(struct tw_core *c, struct tw_ticket *t)
-{
-	t->next = NULL;
-	*c->work_end = t;
-	c->work_end = &t->next;
-}
-
-static struct tw_ticket *take_first(struct tw_core *c)
-{
-	struct tw_ticket *t = c->work;
-
-	c->work = t->next;
-	if (c->work == NULL)
-		c->work_end = &c->work;
-	return t;
-}
-
-static void put_first(struct tw_core *c, struct tw_ticket *t)
-{
-	t->next = c->work;
-	if (c->work == NULL)
-		c->work_end = &t->next;
-	c->work = t;
-}
-
 /* It is admitted; what follows are steps of its commit. */
 static void commit(struct tw_core *c, struct tw_ticket *t)
 {
@@ -548,6 +555,14 @@ static bool group_step(struct tw_core *c, struct tw_ticket *t)
 	return spans_left(t) == 0 && conclude(c, t, admit_places(c, t));
 }
 
+static bool release_step(struct tw_core *c, struct tw_ticket *t)
+{
+	if (tw_body_shrink(&t->body, RELEASE_BYTES) || tw_request_shrink(&t->req, RELEASE_BYTES))
+		return false;
+	ticket_put(c, t);
+	return true;
+}
+
 static bool step(struct tw_core *c, struct tw_ticket *t)
 {
 	switch (t->phase) {
@@ -557,8 +572,10 @@ static bool step(struct tw_core *c, struct tw_ticket *t)
 		return match_step(c, t);
 	case GROUP:
 		return group_step(c, t);
-	default:
+	case COMMIT:
 		return commit_step(c, t);
+	default:
+		return release_step(c, t);
 	}
 }
 
