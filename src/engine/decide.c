@@ -6,7 +6,8 @@
 
 #include "tw/base/mem.h"
 
-/* What is copied for destinations in a turn, and of one trace at a time: some 0.3 µs a span. */
+/* What is copied for destinations in a turn, unless its time is over before, and of one trace at a
+ * time: some 0.3 µs a span, 0.5 where it was written long ago. */
 #define FEED_SPANS 4096u
 #define PART_SPANS 2048u
 #define PART_BYTES                                                                                 \
@@ -269,11 +270,15 @@ static bool feed_part(struct tw_core *c, uint32_t i)
 
 static void feed(struct tw_core *c, uint32_t i)
 {
+	uint64_t began = tw_now(c->s->clock);
 	struct tw_core_dest *d = &c->dest[i];
 
 	d->full = false;
-	while (d->count != 0 && c->feed_left != 0 && !d->full)
+	while (d->count != 0 && c->feed_left != 0 && !d->full) {
 		d->full = !feed_part(c, i);
+		if (tw_core_out_of_time(c, began))
+			c->feed_left = 0;
+	}
 }
 
 void tw_core_feed_anew(struct tw_core *c)
