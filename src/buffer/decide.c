@@ -8,6 +8,8 @@
 #define RETRY_MS         100u /* a decision that found no memory for a kept trace */
 #define REMATCH_PER_TICK 16u  /* a tick is a step of a turn's deciding */
 #define REFILE_PER_TICK  256u
+#define SWEEP            4096u  /* wheel entries, for want of a chunk */
+#define STALE_SPARE      16384u /* so many beyond two a trace are not worth a look */
 
 /* ---- deadlines ---- */
 
@@ -46,6 +48,27 @@ uint64_t tw_shard_due_ms(const struct tw_shard *s, const struct tw_record *rec,
 	return due;
 }
 
+static bool entry_is_stale(const struct tw_record *rec, const struct tw_wheel_entry *e)
+{
+	return (rec->tag & ((1u << TW_WHEEL_TAG_BITS) - 1)) != e->tag;
+}
+
+static bool stale(const void *ctx, const struct tw_wheel_entry *e)
+{
+	const struct tw_shard *s = ctx;
+
+	return entry_is_stale(tw_record_at(&s->records, e->record), e);
+}
+
+/* Traces decided early leave their entries until the time they had. Without this, the wheel of a
+ * shard that decides early all the time would grow with the rate of traces, not with those it
+ * holds. */
+static void make_room_in_wheel(struct tw_shard *s)
+{
+	if (s->wheel.entries > 2 * s->st.traces_open + STALE_SPARE)
+		tw_wheel_sweep(&s->wheel, SWEEP, stale, s);
+}
+
 /* A root may still come and shorten the deadline. Looking now and then until it does keeps most
  * traces from being filed twice, so that few stale entries lie in the wheel. */
 void tw_shard_file(struct tw_shard *s, uint32_t i, uint64_t due_ms)
@@ -57,6 +80,8 @@ void tw_shard_file(struct tw_shard *s, uint32_t i, uint64_t due_ms)
 	if (!rec->has_root && w->root != TW_NEVER && w->look < TW_NEVER - s->now_ms &&
 	    due_ms > s->now_ms + w->look)
 		due_ms = s->now_ms + w->look;
+	if (TW_UNLIKELY(tw_wheel_full(&s->wheel)))
+		make_room_in_wheel(s);
 	at = tw_wheel_put(&s->wheel, i, rec->tag + 1, due_ms);
 	if (at == UINT64_MAX) {
 		s->unfiled += !rec->unfiled;
@@ -251,11 +276,6 @@ uint32_t tw_shard_decide_oldest(struct tw_shard *s, enum tw_reason reason, uint3
 }
 
 /* ---- ticks ---- */
-
-static bool entry_is_stale(const struct tw_record *rec, const struct tw_wheel_entry *e)
-{
-	return (rec->tag & ((1u << TW_WHEEL_TAG_BITS) - 1)) != e->tag;
-}
 
 static void fire(struct tw_shard *s, uint32_t i)
 {

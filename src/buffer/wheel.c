@@ -89,19 +89,14 @@ void tw_wheel_deinit(struct tw_wheel *w)
 	*w = (struct tw_wheel){0};
 }
 
-uint64_t tw_wheel_put(struct tw_wheel *w, uint32_t record, uint32_t tag, uint64_t due_ms)
+/* An entry as a chunk holds it; the caller has seen that the slot's first chunk has a place, or
+ * that one is free. */
+static void slot_put(struct tw_wheel *w, uint32_t slot, struct tw_wheel_entry e)
 {
-	const uint64_t first = w->cursor << MS_BITS;
-	const uint64_t last = ((w->cursor + TW_WHEEL_SLOTS) << MS_BITS) - 1;
-	struct tw_wheel_chunk *c;
-	uint32_t slot, i;
+	uint32_t i = w->heads[slot];
+	struct tw_wheel_chunk *c = chunk_at(w, i);
 
-	due_ms = due_ms < first ? first : due_ms > last ? last : due_ms;
-	slot = (uint32_t)(due_ms >> MS_BITS) & SLOT_MASK;
-	i = w->heads[slot];
-	if (i == 0 || chunk_at(w, i)->count == PER_CHUNK) {
-		if (w->free == 0 && !grow(w))
-			return UINT64_MAX;
+	if (i == 0 || c->count == PER_CHUNK) {
 		i = w->free;
 		c = chunk_at(w, i);
 		w->free = c->next;
@@ -110,9 +105,23 @@ uint64_t tw_wheel_put(struct tw_wheel *w, uint32_t record, uint32_t tag, uint64_
 		w->heads[slot] = i;
 		w->filled[slot / 64] |= UINT64_C(1) << (slot % 64);
 	}
-	c = chunk_at(w, i);
-	c->e[c->count++] =
-	    (struct tw_wheel_entry){record, (tag << MS_BITS) | ((uint32_t)due_ms & MS_MASK)};
+	c->e[c->count++] = e;
+}
+
+uint64_t tw_wheel_put(struct tw_wheel *w, uint32_t record, uint32_t tag, uint64_t due_ms)
+{
+	const uint64_t first = w->cursor << MS_BITS;
+	const uint64_t last = ((w->cursor + TW_WHEEL_SLOTS) << MS_BITS) - 1;
+	uint32_t slot, i;
+
+	due_ms = due_ms < first ? first : due_ms > last ? last : due_ms;
+	slot = (uint32_t)(due_ms >> MS_BITS) & SLOT_MASK;
+	i = w->heads[slot];
+	if ((i == 0 || chunk_at(w, i)->count == PER_CHUNK) && w->free == 0 && !grow(w))
+		return UINT64_MAX;
+	slot_put(w, slot,
+	         (struct tw_wheel_entry){record, (tag << MS_BITS) | ((uint32_t)due_ms & MS_MASK)});
+	w->entries++;
 	if (due_ms < w->next_ms)
 		w->next_ms = due_ms;
 	return due_ms;
@@ -150,6 +159,50 @@ static uint32_t take_slot(struct tw_wheel *w, uint32_t slot, uint32_t limit,
 	if (w->heads[slot] == 0)
 		w->filled[slot / 64] &= ~(UINT64_C(1) << (slot % 64));
 	return n;
+}
+
+static bool is_filled(const struct tw_wheel *w, uint32_t slot)
+{
+	return w->filled[slot / 64] >> (slot % 64) & 1;
+}
+
+/* Each chunk is freed before what stays of it is put again, so there is always one for that. */
+static uint32_t sweep_slot(struct tw_wheel *w, uint32_t slot,
+                           bool (*stale)(const void *ctx, const struct tw_wheel_entry *e),
+                           const void *ctx)
+{
+	uint32_t i = w->heads[slot], n = 0;
+
+	w->heads[slot] = 0;
+	w->filled[slot / 64] &= ~(UINT64_C(1) << (slot % 64));
+	while (i != 0) {
+		const struct tw_wheel_chunk c = *chunk_at(w, i);
+
+		chunk_at(w, i)->next = w->free;
+		w->free = i;
+		for (uint32_t k = 0; k < c.count; k++) {
+			struct tw_wheel_entry e = {c.e[k].record, c.e[k].tag >> MS_BITS};
+
+			if (stale(ctx, &e))
+				w->entries--;
+			else
+				slot_put(w, slot, c.e[k]);
+		}
+		n += c.count;
+		i = c.next;
+	}
+	return n;
+}
+
+/* next_ms may be too early afterwards; the look at that time finds out. */
+void tw_wheel_sweep(struct tw_wheel *w, uint32_t most,
+                    bool (*stale)(const void *ctx, const struct tw_wheel_entry *e), const void *ctx)
+{
+	for (uint32_t n = 0, k = 0; k < TW_WHEEL_SLOTS && n < most; k++) {
+		if (is_filled(w, w->swept))
+			n += sweep_slot(w, w->swept, stale, ctx);
+		w->swept = (w->swept + 1) & SLOT_MASK;
+	}
 }
 
 /* The first filled slot time at or after the cursor; UINT64_MAX: none. */
@@ -211,6 +264,7 @@ uint32_t tw_wheel_take(struct tw_wheel *w, uint64_t now_ms, struct tw_wheel_entr
 		if (at == now)
 			break; /* the rest of this slot, if any, is later */
 	}
+	w->entries -= n;
 	w->next_ms = earliest_ms(w);
 	return n;
 }

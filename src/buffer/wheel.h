@@ -3,9 +3,10 @@
  * An entry names a record and the record's tag at filing; the owner skips it when the tag has
  * changed since. Entries are not removed: a later deadline is found when the wheel fires and files
  * again, an earlier one is filed once more under a new tag. What lies beyond the horizon of 131 s
- * is filed at the horizon, looked at, and filed again. Threads: one owner. Memory: chunks of 64
- * bytes with 7 entries, in blocks of 16 KiB reserved from the pool's budget, reused and not given
- * back. */
+ * is filed at the horizon, looked at, and filed again. Where many are stale before their time
+ * (traces decided early), the owner sweeps before the wheel grows. Threads: one owner. Memory:
+ * chunks of 64 bytes with 7 entries, in blocks of 16 KiB reserved from the pool's budget, reused
+ * and not given back. */
 #ifndef TW_BUFFER_WHEEL_H
 #define TW_BUFFER_WHEEL_H
 
@@ -30,6 +31,8 @@ struct tw_wheel {
 	struct tw_wheel_chunk **blocks;
 	uint32_t block_count, block_cap;
 	uint32_t free;    /* list of chunks */
+	uint32_t swept;   /* the slot that is swept next */
+	uint64_t entries; /* stale ones among them */
 	uint64_t cursor;  /* slot time; everything before it was taken */
 	uint64_t next_ms; /* the earliest entry; UINT64_MAX: none */
 };
@@ -42,6 +45,16 @@ uint64_t tw_wheel_put(struct tw_wheel *w, uint32_t record, uint32_t tag, uint64_
 /* Takes up to cap entries that are due at now_ms. */
 uint32_t tw_wheel_take(struct tw_wheel *w, uint64_t now_ms, struct tw_wheel_entry *out,
                        uint32_t cap);
+/* The next entry may need another block. */
+static inline bool tw_wheel_full(const struct tw_wheel *w)
+{
+	return w->free == 0;
+}
+/* Looks at some `most` entries, those of the next slots in turn, and drops the ones that are stale.
+ */
+void tw_wheel_sweep(struct tw_wheel *w, uint32_t most,
+                    bool (*stale)(const void *ctx, const struct tw_wheel_entry *e),
+                    const void *ctx);
 uint64_t tw_wheel_bytes(const struct tw_wheel *w);
 
 #endif

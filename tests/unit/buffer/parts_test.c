@@ -278,6 +278,51 @@ static void wheel_fires_in_time(void **state)
 	tw_pool_destroy(&p);
 }
 
+static bool is_odd(const void *ctx, const struct tw_wheel_entry *e)
+{
+	(void)ctx;
+	return e->record % 2 != 0;
+}
+
+/* What is not stale fires as if nobody had swept; the room of the others is used again. */
+static void wheel_is_swept(void **state)
+{
+	const uint32_t n = 20000;
+	struct tw_pool *p = pool_of(64, 1);
+	struct tw_wheel w;
+	struct tw_wheel_entry e[64];
+	uint64_t bytes;
+	uint32_t got = 0, k;
+
+	(void)state;
+	assert_int_equal(tw_wheel_init(&w, p), 0);
+	for (uint32_t i = 1; i <= n; i++)
+		(void)tw_wheel_put(&w, i, 4, mix(i) % 500);
+	assert_int_equal(w.entries, n);
+	bytes = tw_wheel_bytes(&w);
+	while (w.entries > n / 2)
+		tw_wheel_sweep(&w, 1000, is_odd, NULL);
+	assert_int_equal(w.entries, n / 2);
+	tw_wheel_sweep(&w, n, is_odd, NULL);
+	assert_int_equal(w.entries, n / 2);
+	for (uint32_t i = 1; i < n; i += 2)
+		(void)tw_wheel_put(&w, i, 5, mix(i) % 500);
+	assert_int_equal(tw_wheel_bytes(&w), bytes);
+	for (uint64_t ms = 0; ms < 500; ms++) {
+		while ((k = tw_wheel_take(&w, ms, e, 64)) > 0) {
+			for (uint32_t j = 0; j < k; j++) {
+				assert_int_equal(mix(e[j].record) % 500, ms);
+				assert_int_equal(e[j].tag, 4 + e[j].record % 2);
+			}
+			got += k;
+		}
+	}
+	assert_int_equal(got, n);
+	assert_int_equal(w.entries, 0);
+	tw_wheel_deinit(&w);
+	tw_pool_destroy(&p);
+}
+
 /* ---- verdicts ---- */
 
 static void verdicts_remember(void **state)
@@ -401,6 +446,7 @@ int main(void)
 	    cmocka_unit_test(LOAD_04_hash_flood),
 	    cmocka_unit_test(table_full_says_so),
 	    cmocka_unit_test(wheel_fires_in_time),
+	    cmocka_unit_test(wheel_is_swept),
 	    cmocka_unit_test(verdicts_remember),
 	    cmocka_unit_test(verdicts_forget_the_oldest),
 	    cmocka_unit_test(verdicts_stay_while_there_is_room),

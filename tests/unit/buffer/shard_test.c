@@ -291,6 +291,7 @@ static void LOAD_03_one_span_traces(void **state)
 			spans[i].bytes_n = 120;
 		}
 		h_add(&h, spans, 1000, 1);
+		assert_true(h_held(&h) <= h.held_max - (4 << 20)); /* no large spans */
 		h_advance(&h, 1);
 	}
 	assert_int_equal(h_stats(&h).added, 400000);
@@ -299,10 +300,8 @@ static void LOAD_03_one_span_traces(void **state)
 	assert_true(h_stats(&h).early_decisions > 100000);
 	assert_true(h_stats(&h).decided_reason[TW_REASON_MEMORY] == h_stats(&h).early_decisions);
 	assert_true(h_stats(&h).in_flight > 10000); /* and it was used */
-	assert_true(tw_pool_segments(h.pool) <= 16);
-	assert_true(tw_pool_segments(h.pool) * TW_SEGMENT_BYTES + h_stats(&h).record_bytes +
-	                h_stats(&h).table_bytes <=
-	            17 << 20);
+	/* The wheel does not keep those decided: two entries a trace held, and some. */
+	assert_true(h_stats(&h).table_bytes < 3 << 20);
 	free(spans);
 	h_deinit(&h);
 }
