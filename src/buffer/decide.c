@@ -243,7 +243,7 @@ bool tw_shard_decide(struct tw_shard *s, uint32_t i, enum tw_reason reason)
 	tw_shard_view(rec, reason, &view);
 	s->ops->decide(s->ctx, &view, &v);
 	v.reason = (uint8_t)reason;
-	tw_verdicts_put(&s->verdicts, rec->hash, &v, s->now_ms / 1000);
+	tw_verdicts_add(&s->verdicts, rec->hash, &v, s->now_ms / 1000);
 	count_decision(s, reason);
 	if (v.keep) {
 		rec->tag++;

@@ -12,15 +12,14 @@ struct entry {
 	uint64_t destinations : 8;
 	uint16_t rule;
 	uint16_t generation; /* the low 16 bits */
-	uint32_t asked_s : 29;
-	uint32_t used : 1;
+	uint32_t asked_s : 30;
 	uint32_t keep : 1;
 	uint32_t unknown : 1; /* threshold is TW_THRESHOLD_UNKNOWN */
 };
 _Static_assert(sizeof(struct entry) == 16, "with its hash 24 bytes");
 
-struct tw_verdict_bucket {
-	uint64_t hash[WAYS];
+struct tw_verdict_bucket {   /* its entries are the first ones */
+	uint64_t hash[WAYS]; /* 0: no entry */
 	struct entry entry[WAYS];
 };
 
@@ -74,25 +73,45 @@ static struct tw_verdict_bucket *bucket_of(const struct tw_verdicts *v, uint64_t
 	return &v->buckets[index_of(v, mixed)];
 }
 
+/* A stored hash is never 0. */
+static uint64_t nonzero(uint64_t hash)
+{
+	return hash + (hash == 0);
+}
+
+/* Three looks instead of eight. */
+static uint32_t used(const struct tw_verdict_bucket *b)
+{
+	uint32_t n = (b->hash[3] != 0) * 4u;
+
+	n += (b->hash[n + 1] != 0) * 2u;
+	n += b->hash[n] != 0;
+	return n + (b->hash[WAYS - 1] != 0);
+}
+
 /* One bucket more: the next one in turn gives it the entries that are its now. */
 static void grow(struct tw_verdicts *v)
 {
-	struct tw_verdict_bucket *from = &v->buckets[v->count - v->level];
-	struct tw_verdict_bucket *to = &v->buckets[v->count];
-	uint64_t at = v->count - v->level;
-	uint32_t n = 0;
+	const uint64_t at = v->count - v->level, mask = 2 * v->level - 1;
+	struct tw_verdict_bucket *from = &v->buckets[at], *to = &v->buckets[v->count];
+	uint32_t left = 0, gone = 0;
 
 	v->count++;
-	for (uint32_t i = 0; i < WAYS; i++) {
-		if (!from->entry[i].used || index_of(v, first(from->hash[i])) == at ||
-		    index_of(v, second(from->hash[i])) == at)
-			continue;
-		to->hash[n] = from->hash[i];
-		to->entry[n++] = from->entry[i];
-		from->entry[i].used = 0;
-	}
 	if (v->count == 2 * v->level)
-		v->level *= 2;
+		v->level = v->count;
+	for (uint32_t i = 0; i < WAYS && from->hash[i] != 0; i++) {
+		uint64_t hash = from->hash[i];
+
+		if ((first(hash) & mask) == at || (second(hash) & mask) == at) {
+			from->hash[left] = hash;
+			from->entry[left++] = from->entry[i];
+		} else {
+			to->hash[gone] = hash;
+			to->entry[gone++] = from->entry[i];
+		}
+	}
+	for (uint32_t i = left; i < left + gone; i++)
+		from->hash[i] = 0;
 }
 
 void tw_verdicts_prefetch(const struct tw_verdicts *v, uint64_t hash)
@@ -118,47 +137,28 @@ static bool expired(const struct tw_verdicts *v, const struct entry *e, uint64_t
 	return now_s - e->asked_s > v->keep_s;
 }
 
-static struct entry *find_in(struct tw_verdict_bucket *b, uint64_t hash)
+static struct tw_verdict_bucket *find(const struct tw_verdicts *v, uint64_t hash, uint32_t *at)
 {
-	for (uint32_t i = 0; i < WAYS; i++)
-		if (b->hash[i] == hash && b->entry[i].used)
-			return &b->entry[i];
+	struct tw_verdict_bucket *const b[2] = {bucket_of(v, first(hash)),
+	                                        bucket_of(v, second(hash))};
+
+	for (int k = 0; k < 2; k++)
+		for (uint32_t i = 0; i < WAYS && b[k]->hash[i] != 0; i++)
+			if (b[k]->hash[i] == hash) {
+				*at = i;
+				return b[k];
+			}
 	return NULL;
 }
 
-static struct entry *find(const struct tw_verdicts *v, uint64_t hash)
+static void forget(struct tw_verdicts *v, struct tw_verdict_bucket *b, uint32_t at)
 {
-	struct entry *e = find_in(bucket_of(v, first(hash)), hash);
+	uint32_t last = used(b) - 1;
 
-	return e ? e : find_in(bucket_of(v, second(hash)), hash);
-}
-
-static uint32_t used(const struct tw_verdict_bucket *b)
-{
-	uint32_t n = 0;
-
-	for (uint32_t i = 0; i < WAYS; i++)
-		n += b->entry[i].used;
-	return n;
-}
-
-/* An entry whose time is over goes before an unused one: then the table need not grow. */
-static uint32_t victim(const struct tw_verdicts *v, const struct tw_verdict_bucket *b,
-                       uint64_t now_s)
-{
-	uint32_t oldest = 0;
-
-	for (uint32_t i = 0; i < WAYS; i++)
-		if (b->entry[i].used && expired(v, &b->entry[i], now_s))
-			return i;
-
-	for (uint32_t i = 0; i < WAYS; i++) {
-		if (!b->entry[i].used)
-			return i;
-		if (b->entry[i].asked_s < b->entry[oldest].asked_s)
-			oldest = i;
-	}
-	return oldest;
+	b->hash[at] = b->hash[last];
+	b->entry[at] = b->entry[last];
+	b->hash[last] = 0;
+	v->entries--;
 }
 
 /* Makes a place in a full bucket: one of its entries goes to the other bucket that it may lie in.
@@ -167,74 +167,108 @@ static uint32_t move_one(const struct tw_verdicts *v, struct tw_verdict_bucket *
 {
 	for (uint32_t i = 0; i < WAYS; i++) {
 		struct tw_verdict_bucket *to = bucket_of(v, first(b->hash[i]));
-		uint32_t at = 0;
+		uint32_t at;
 
 		if (to == b)
 			to = bucket_of(v, second(b->hash[i]));
-		while (at < WAYS && to->entry[at].used)
-			at++;
+		at = used(to);
 		if (at == WAYS)
 			continue;
 		to->hash[at] = b->hash[i];
 		to->entry[at] = b->entry[i];
-		b->entry[i].used = 0;
 		return i;
 	}
 	return WAYS;
 }
 
-/* Where a new one goes in the emptier of its two buckets. Both may be full by chance long before
+/* Where a new one goes in a bucket of n, the emptier of its two. When the table would have to grow
+ * for it, an entry whose time is over goes first. Both buckets may be full by chance long before
  * the memory is: a verdict that is forgotten then would let its trace be decided once more. Once
  * the memory is nearly full, looking for places costs more than it finds. */
-static uint32_t place(const struct tw_verdicts *v, struct tw_verdict_bucket *b, uint64_t now_s)
+static uint32_t place(struct tw_verdicts *v, struct tw_verdict_bucket *b, uint32_t n,
+                      uint64_t now_s)
 {
-	uint32_t i = victim(v, b, now_s), moved;
+	uint32_t oldest = 0, moved;
 
-	if (!b->entry[i].used || expired(v, &b->entry[i], now_s) || v->entries >= MOVE * v->count)
-		return i;
-	moved = move_one(v, b);
-	return moved < WAYS ? moved : i;
+	if (TW_LIKELY(n < WAYS && v->entries < FILL * v->count)) {
+		v->entries++;
+		return n;
+	}
+	for (uint32_t i = 0; i < n; i++)
+		if (b->entry[i].asked_s < b->entry[oldest].asked_s)
+			oldest = i;
+	if (n > 0 && expired(v, &b->entry[oldest], now_s))
+		return oldest;
+	if (n == WAYS) {
+		moved = v->entries < MOVE * v->count ? move_one(v, b) : WAYS;
+		if (moved == WAYS)
+			return oldest;
+		n = moved;
+	}
+	v->entries++;
+	return n;
+}
+
+static void write(struct entry *e, const struct tw_verdict *d, uint64_t now_s)
+{
+	*e = (struct entry){.destinations = d->destinations,
+	                    .threshold = d->threshold,
+	                    .rule = d->rule,
+	                    .generation = (uint16_t)d->generation,
+	                    .asked_s = (uint32_t)now_s,
+	                    .keep = d->keep,
+	                    .unknown = d->threshold >> 56 != 0};
+}
+
+/* The emptier one of the two buckets of a hash; *n: of its entries. */
+static struct tw_verdict_bucket *emptier(const struct tw_verdicts *v, uint64_t hash, uint32_t *n)
+{
+	struct tw_verdict_bucket *a = bucket_of(v, first(hash)), *b = bucket_of(v, second(hash));
+	uint32_t of_a = used(a), of_b = used(b);
+
+	*n = of_b < of_a ? of_b : of_a;
+	return of_b < of_a ? b : a;
+}
+
+void tw_verdicts_add(struct tw_verdicts *v, uint64_t hash, const struct tw_verdict *d,
+                     uint64_t now_s)
+{
+	struct tw_verdict_bucket *b;
+	uint32_t n;
+
+	hash = nonzero(hash);
+	b = emptier(v, hash, &n);
+	n = place(v, b, n, now_s);
+	b->hash[n] = hash;
+	write(&b->entry[n], d, now_s);
+	if (v->entries > FILL * v->count && v->count < v->max)
+		grow(v);
 }
 
 void tw_verdicts_put(struct tw_verdicts *v, uint64_t hash, const struct tw_verdict *d,
                      uint64_t now_s)
 {
-	struct tw_verdict_bucket *b = bucket_of(v, first(hash)), *other;
-	struct entry *e = find(v, hash);
+	uint32_t at;
+	struct tw_verdict_bucket *b = find(v, nonzero(hash), &at);
 
-	if (!e) {
-		uint32_t i;
-
-		other = bucket_of(v, second(hash));
-		if (used(other) < used(b))
-			b = other;
-		i = place(v, b, now_s);
-		e = &b->entry[i];
-		v->entries += !e->used;
-		b->hash[i] = hash;
-	}
-	*e = (struct entry){.destinations = d->destinations,
-	                    .rule = d->rule,
-	                    .generation = (uint16_t)d->generation,
-	                    .asked_s = (uint32_t)now_s,
-	                    .used = 1,
-	                    .keep = d->keep,
-	                    .unknown = d->threshold >> 56 != 0};
-	e->threshold = d->threshold;
-	if (v->entries > FILL * v->count && v->count < v->max)
-		grow(v);
+	if (b)
+		write(&b->entry[at], d, now_s);
+	else
+		tw_verdicts_add(v, hash, d, now_s);
 }
 
 bool tw_verdicts_get(struct tw_verdicts *v, uint64_t hash, uint32_t newest, uint64_t now_s,
                      struct tw_verdict *d)
 {
-	struct entry *e = find(v, hash);
+	uint32_t at;
+	struct tw_verdict_bucket *b = find(v, nonzero(hash), &at);
+	struct entry *e;
 
-	if (!e)
+	if (!b)
 		return false;
+	e = &b->entry[at];
 	if (expired(v, e, now_s)) {
-		e->used = 0;
-		v->entries--;
+		forget(v, b, at);
 		return false;
 	}
 	e->asked_s = (uint32_t)now_s;

@@ -30,6 +30,9 @@ int tw_verdicts_init(struct tw_verdicts *v, uint64_t bytes, uint64_t keep_ns); /
 void tw_verdicts_deinit(struct tw_verdicts *v);
 void tw_verdicts_prefetch(const struct tw_verdicts *v, uint64_t hash); /* before a get */
 void tw_verdicts_prefetch_put(const struct tw_verdicts *v, uint64_t hash);
+/* Remembers one of which nothing is remembered: a get said so, and nothing was put since. */
+void tw_verdicts_add(struct tw_verdicts *v, uint64_t hash, const struct tw_verdict *d,
+                     uint64_t now_s);
 /* Remembers, or replaces what was remembered of this hash. now_s: seconds of the shard's time. */
 void tw_verdicts_put(struct tw_verdicts *v, uint64_t hash, const struct tw_verdict *d,
                      uint64_t now_s);

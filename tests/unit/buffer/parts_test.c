@@ -407,6 +407,31 @@ static void verdicts_stay_while_there_is_room(void **state)
 	}
 }
 
+/* An expired one goes when it is asked for, or for a new one; those beside it stay. */
+static void verdicts_expire(void **state)
+{
+	struct tw_verdicts v;
+	struct tw_verdict d = {.keep = true}, got;
+	uint64_t count;
+
+	(void)state;
+	assert_int_equal(tw_verdicts_init(&v, 1 << 20, 10 * UINT64_C(1000000000)), 0);
+	for (uint32_t i = 1; i <= 3000; i++)
+		tw_verdicts_put(&v, mix(i), &d, 0);
+	for (uint32_t i = 1; i <= 3000; i += 2)
+		assert_true(tw_verdicts_get(&v, mix(i), 0, 8, &got));
+	for (uint32_t i = 2; i <= 3000; i += 4)
+		assert_false(tw_verdicts_get(&v, mix(i), 0, 12, &got));
+	assert_int_equal(v.entries, 2250);
+	for (uint32_t i = 1; i <= 3000; i += 2)
+		assert_true(tw_verdicts_get(&v, mix(i), 0, 12, &got));
+	count = v.count;
+	for (uint32_t i = 5000; i < 20000; i++)
+		tw_verdicts_put(&v, mix(i), &d, 100 + i / 50);
+	assert_true(v.count < count * 2); /* at most some 500 live at a time */
+	tw_verdicts_deinit(&v);
+}
+
 /* ---- records ---- */
 
 static void records_are_reused(void **state)
@@ -450,6 +475,7 @@ int main(void)
 	    cmocka_unit_test(verdicts_remember),
 	    cmocka_unit_test(verdicts_forget_the_oldest),
 	    cmocka_unit_test(verdicts_stay_while_there_is_room),
+	    cmocka_unit_test(verdicts_expire),
 	    cmocka_unit_test(records_are_reused),
 	};
 
