@@ -14,7 +14,7 @@
  *   bytes_max / 32 and 2 MiB a shard: fairness between shards, and what the wheel takes unasked;
  *   where kept traces pin all the rest: what was admitted and not yet appended, at most twice its
  *   bytes and, for spans whose heads don't fit beside them into 1 MiB, a segment that does;
- *   a chunk of 64 KiB of records a shard.
+ *   a chunk of 48 KiB of records a shard.
  * The verdict memory is apart, fixed at boot. */
 #ifndef TW_BUFFER_H
 #define TW_BUFFER_H
@@ -29,8 +29,9 @@ struct tw_kept; /* a kept trace: lives in the log until all its destinations rel
 
 struct tw_buffer_opts {
 	uint64_t bytes_max;         /* in-flight spans, all shards together */
-	uint32_t trace_spans_max;   /* spans of one trace before it is decided by size */
-	uint64_t trace_bytes_max;   /* bytes, likewise */
+	uint32_t trace_spans_max;   /* spans of one trace before it is decided by size; at most 10
+	                               million */
+	uint64_t trace_bytes_max;   /* bytes, likewise; at most 2 GiB */
 	uint64_t verdict_bytes_max; /* all shards together */
 	uint64_t verdict_keep_ns;
 };
@@ -73,7 +74,7 @@ struct tw_shard_config {
 	struct tw_pool *pool;
 	struct tw_buffer_opts opts;
 	uint32_t index, shards;
-	struct tw_hash_key key; /* the one that filled tw_span.hash */
+	struct tw_hash_key key; /* the one that filled tw_span.hash: tw_hash_u64x2(key, id) */
 	const struct tw_shard_ops *ops;
 	void *ctx;
 	uint64_t now_ns; /* monotonic */

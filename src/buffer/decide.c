@@ -10,6 +10,9 @@
 #define REFILE_PER_TICK  256u
 #define SWEEP            4096u  /* wheel entries, for want of a chunk */
 #define STALE_SPARE      16384u /* so many beyond two a trace are not worth a look */
+#define TAKE             256u   /* wheel entries at a time */
+#define LOOK_PER_TICK    1024u  /* records, for those to be matched again */
+#define DRAIN_BLOCKS     64u    /* of the log, a trace to be decided */
 
 /* ---- deadlines ---- */
 
@@ -18,11 +21,11 @@ static uint64_t past_ms(const struct tw_shard *s, uint32_t then)
 	return s->now_ms - (uint32_t)((uint32_t)s->now_ms - then);
 }
 
-static const struct tw_wait_ms *wait_of(const struct tw_shard *s, uint32_t generation)
+static const struct tw_wait_ms *wait_of(const struct tw_shard *s, const struct tw_record *rec)
 {
-	if (s->previous.set && s->previous.generation == generation)
-		return &s->previous;
-	return &s->newest;
+	if (TW_LIKELY(tw_shard_newest(s, rec)) || !tw_shard_lives(s, rec))
+		return &s->newest;
+	return &s->previous;
 }
 
 static void sooner(uint64_t from, uint64_t wait, enum tw_reason why, uint64_t *due,
@@ -38,7 +41,7 @@ static void sooner(uint64_t from, uint64_t wait, enum tw_reason why, uint64_t *d
 uint64_t tw_shard_due_ms(const struct tw_shard *s, const struct tw_record *rec,
                          enum tw_reason *reason)
 {
-	const struct tw_wait_ms *w = wait_of(s, rec->generation);
+	const struct tw_wait_ms *w = wait_of(s, rec);
 	uint64_t due = TW_NEVER;
 
 	if (rec->has_root)
@@ -50,7 +53,7 @@ uint64_t tw_shard_due_ms(const struct tw_shard *s, const struct tw_record *rec,
 
 static bool entry_is_stale(const struct tw_record *rec, const struct tw_wheel_entry *e)
 {
-	return (rec->tag & ((1u << TW_WHEEL_TAG_BITS) - 1)) != e->tag;
+	return rec->state != TW_RECORD_OPEN || rec->filed_ms != e->at_ms;
 }
 
 static bool stale(const void *ctx, const struct tw_wheel_entry *e)
@@ -69,12 +72,26 @@ static void make_room_in_wheel(struct tw_shard *s)
 		tw_wheel_sweep(&s->wheel, SWEEP, stale, s);
 }
 
+uint64_t tw_shard_first_due_ms(const struct tw_shard *s, const struct tw_record *rec)
+{
+	const struct tw_wait_ms *w = wait_of(s, rec);
+
+	return w->first == TW_NEVER ? TW_NEVER : s->now_ms + w->first;
+}
+
+uint64_t tw_shard_root_due_ms(const struct tw_shard *s, const struct tw_record *rec)
+{
+	const struct tw_wait_ms *w = wait_of(s, rec);
+
+	return w->root == TW_NEVER ? TW_NEVER : s->now_ms + w->root;
+}
+
 /* A root may still come and shorten the deadline. Looking now and then until it does keeps most
  * traces from being filed twice, so that few stale entries lie in the wheel. */
 void tw_shard_file(struct tw_shard *s, uint32_t i, uint64_t due_ms)
 {
 	struct tw_record *rec = tw_record_at(&s->records, i);
-	const struct tw_wait_ms *w = wait_of(s, rec->generation);
+	const struct tw_wait_ms *w = wait_of(s, rec);
 	uint64_t at;
 
 	if (!rec->has_root && w->root != TW_NEVER && w->look < TW_NEVER - s->now_ms &&
@@ -82,7 +99,7 @@ void tw_shard_file(struct tw_shard *s, uint32_t i, uint64_t due_ms)
 		due_ms = s->now_ms + w->look;
 	if (TW_UNLIKELY(tw_wheel_full(&s->wheel)))
 		make_room_in_wheel(s);
-	at = tw_wheel_put(&s->wheel, i, rec->tag + 1, due_ms);
+	at = tw_wheel_put(&s->wheel, i, due_ms);
 	if (at == UINT64_MAX) {
 		s->unfiled += !rec->unfiled;
 		rec->unfiled = 1;
@@ -90,7 +107,6 @@ void tw_shard_file(struct tw_shard *s, uint32_t i, uint64_t due_ms)
 	}
 	s->unfiled -= rec->unfiled;
 	rec->unfiled = 0;
-	rec->tag++;
 	rec->filed_ms = (uint32_t)at;
 }
 
@@ -114,13 +130,23 @@ bool tw_shard_ready_to_keep(struct tw_shard *s)
 	return true;
 }
 
+void tw_shard_free(struct tw_shard *s, uint32_t i)
+{
+	const struct tw_record *rec = tw_record_at(&s->records, i);
+
+	tw_log_drop_trace(&s->log, rec);
+	if (TW_UNLIKELY(tw_link_slot(rec->head) == s->log.open))
+		tw_records_rest(&s->records, i, s->log.number);
+	else
+		tw_records_put(&s->records, i);
+}
+
 static void gone(struct tw_shard *s, struct tw_kept *k)
 {
 	struct tw_record *rec = tw_record_at(&s->records, k->record);
 
 	s->st.span_bytes -= rec->bytes;
-	tw_log_drop(&s->log, rec->head);
-	tw_records_put(&s->records, k->record);
+	tw_shard_free(s, k->record);
 	tw_pool_unpin(s->config.pool, k->bytes);
 	s->pinned -= k->bytes;
 	s->st.traces_kept--;
@@ -141,7 +167,7 @@ void tw_shard_keep(struct tw_shard *s, uint32_t i, const struct tw_trace_view *v
 	                      .record = i,
 	                      .left = v->destinations,
 	                      .in_keep = true,
-	                      .bytes = tw_log_chain_bytes(&s->log, rec->head),
+	                      .bytes = rec->stored,
 	                      .view = *view,
 	                      .verdict = *v};
 	tw_pool_pin(s->config.pool, k->bytes);
@@ -169,27 +195,31 @@ void tw_kept_release(struct tw_kept *k, uint32_t destination)
 		struct tw_shard *s = k->shard;
 
 		gone(s, k);
-		tw_log_flush(&s->log);
+		tw_log_reclaim(&s->log);
 		tw_shard_publish(s);
 	}
 }
 
 /* ---- deciding ---- */
 
-void tw_shard_view(const struct tw_record *rec, enum tw_reason reason, struct tw_trace_view *out)
+void tw_shard_view(const struct tw_shard *s, uint32_t i, enum tw_reason reason,
+                   struct tw_trace_view *out)
 {
+	const struct tw_record *rec = tw_record_at(&s->records, i);
+
 	*out = (struct tw_trace_view){.id = rec->id,
 	                              .start_ns = rec->start_ns,
 	                              .end_ns = rec->end_ns,
 	                              .bytes = rec->bytes,
-	                              .span_count = rec->span_count,
-	                              .error_count = rec->error_count,
-	                              .randomness =
-	                                  rec->has_rv ? rec->rv : rec->id.lo & (UINT64_MAX >> 8),
+	                              .span_count = tw_record_spans(rec),
+	                              .error_count = tw_record_errors(rec),
+	                              .randomness = TW_UNLIKELY(rec->has_rv)
+	                                                ? tw_records_rv(&s->records, i)
+	                                                : rec->id.lo & (UINT64_MAX >> 8),
 	                              .service_hash = rec->service_hash,
 	                              .has_root = rec->has_root,
 	                              .reason = (uint8_t)reason,
-	                              .generation = rec->generation};
+	                              .generation = tw_shard_generation(s, rec)};
 	memcpy(out->mask, rec->mask, sizeof(out->mask));
 }
 
@@ -198,7 +228,7 @@ void tw_shard_rematch(struct tw_shard *s, uint32_t i)
 	struct tw_record *rec = tw_record_at(&s->records, i);
 	uint64_t all[TW_MASK_WORDS] = {0};
 
-	rec->generation = s->newest.generation;
+	tw_record_set_generation(rec, s->newest.generation);
 	for (uint64_t link = rec->head; link != 0;) {
 		const struct tw_entry *e = tw_entry_at(&s->log, link);
 		const uint8_t *segment = s->log.pool->slots[tw_link_slot(link)].mem;
@@ -207,7 +237,7 @@ void tw_shard_rematch(struct tw_shard *s, uint32_t i)
 		struct tw_slice span;
 
 		if (tw_shard_span(s, rec, e, segment, &span))
-			s->ops->rematch(s->ctx, rec->generation,
+			s->ops->rematch(s->ctx, s->newest.generation,
 			                tw_head_bytes(tw_head_at(segment, sc->resource_off)),
 			                tw_head_bytes(sc), span, mask);
 		for (uint32_t w = 0; w < TW_MASK_WORDS; w++)
@@ -226,120 +256,139 @@ static void count_decision(struct tw_shard *s, enum tw_reason reason)
 	s->st.early_decisions += reason == TW_REASON_MEMORY;
 }
 
-bool tw_shard_decide(struct tw_shard *s, uint32_t i, enum tw_reason reason)
+/* hash: the trace's. */
+static bool decide(struct tw_shard *s, uint32_t i, uint64_t hash, enum tw_reason reason)
 {
 	struct tw_record *rec = tw_record_at(&s->records, i);
 	struct tw_trace_view view;
 	struct tw_verdict v = {0};
 
-	if (!tw_shard_ready_to_keep(s))
+	if (TW_UNLIKELY(!s->kept_free) && !tw_shard_ready_to_keep(s))
 		return false;
-	if (!tw_shard_generation_lives(s, rec->generation))
+	if (TW_UNLIKELY(!tw_shard_lives(s, rec)))
 		tw_shard_rematch(s, i);
-	tw_table_remove(&s->table, rec->hash, i);
-	tw_shard_fifo_remove(s, i);
+	tw_table_remove(&s->table, hash, i);
 	s->unfiled -= rec->unfiled;
 	rec->unfiled = 0;
-	tw_shard_view(rec, reason, &view);
+	tw_shard_view(s, i, reason, &view);
 	s->ops->decide(s->ctx, &view, &v);
 	v.reason = (uint8_t)reason;
-	tw_verdicts_add(&s->verdicts, rec->hash, &v, s->now_ms / 1000);
+	/* When it began nothing was remembered of it. */
+	tw_verdicts_add(&s->verdicts, hash, &v, s->now_ms / 1000);
 	count_decision(s, reason);
 	if (v.keep) {
-		rec->tag++;
 		tw_shard_keep(s, i, &view, &v);
 		return true;
 	}
-	s->st.in_flight -= rec->span_count;
-	s->st.let_go += rec->span_count;
-	s->st.span_bytes -= rec->bytes;
+	s->st.in_flight -= view.span_count;
+	s->st.let_go += view.span_count;
+	s->st.span_bytes -= view.bytes;
 	s->ops->let_go(s->ctx, &view, &v);
-	tw_log_drop(&s->log, rec->head);
-	tw_records_put(&s->records, i);
+	tw_shard_free(s, i);
 	return true;
 }
 
-uint32_t tw_shard_decide_oldest(struct tw_shard *s, enum tw_reason reason, uint32_t most)
+bool tw_shard_decide(struct tw_shard *s, uint32_t i, enum tw_reason reason)
+{
+	return decide(s, i, tw_shard_hash(s, tw_record_at(&s->records, i)), reason);
+}
+
+/* Within so many blocks of the log. */
+static uint32_t decide_oldest(struct tw_shard *s, enum tw_reason reason, uint32_t most,
+                              uint64_t blocks)
 {
 	uint32_t n = 0;
 
-	while (n < most && s->oldest_record != TW_RECORD_NONE) {
-		uint32_t next = tw_record_at(&s->records, s->oldest_record)->next;
+	while (n < most && s->st.traces_open > 0) {
+		uint32_t i = tw_log_eldest(&s->log, &s->records, &blocks);
 
-		if (next != TW_RECORD_NONE)
-			__builtin_prefetch(tw_record_at(&s->records, next));
-		if (!tw_shard_decide(s, s->oldest_record, reason))
+		if (i == TW_RECORD_NONE || !tw_shard_decide(s, i, reason))
 			break;
 		n++;
 	}
 	return n;
 }
 
+uint32_t tw_shard_decide_oldest(struct tw_shard *s, enum tw_reason reason, uint32_t most)
+{
+	return decide_oldest(s, reason, most, UINT64_MAX);
+}
+
 /* ---- ticks ---- */
 
-static void fire(struct tw_shard *s, uint32_t i)
+static inline void fire(struct tw_shard *s, uint32_t i, uint64_t hash)
 {
 	struct tw_record *rec = tw_record_at(&s->records, i);
 	enum tw_reason reason = TW_REASON_MOST;
 	uint64_t due;
 
 	/* Before its deadline is asked: that is the newest generation's now. */
-	if (!tw_shard_generation_lives(s, rec->generation))
+	if (TW_UNLIKELY(!tw_shard_lives(s, rec)))
 		tw_shard_rematch(s, i);
 	due = tw_shard_due_ms(s, rec, &reason);
 	if (due > s->now_ms)
 		tw_shard_file(s, i, due);
-	else if (!tw_shard_decide(s, i, reason))
+	else if (!decide(s, i, hash, reason))
 		tw_shard_file(s, i, s->now_ms + RETRY_MS);
 }
 
-/* A group of entries; as in adding, each pass touches what the one before has prefetched. */
-static void fire_group(struct tw_shard *s, struct tw_wheel_entry *e, uint32_t n)
+/* A group of entries; as in adding, each pass touches what the one before has prefetched. A record
+ * has one entry that is not stale, and what is done with one trace leaves the other open ones be.
+ */
+static void fire_group(struct tw_shard *s, const struct tw_wheel_entry *e, uint32_t n)
 {
+	const struct tw_wheel_entry *entry[GROUP];
+	uint64_t hash[GROUP];
+	uint32_t due = 0;
+
 	for (uint32_t k = 0; k < n; k++) {
 		const char *rec = (const char *)tw_record_at(&s->records, e[k].record);
 
 		__builtin_prefetch(rec, 1);
-		__builtin_prefetch(rec + 64, 1);
+		__builtin_prefetch(rec + sizeof(struct tw_record) - 1, 1);
 	}
 	for (uint32_t k = 0; k < n; k++) {
 		const struct tw_record *rec = tw_record_at(&s->records, e[k].record);
 
 		if (entry_is_stale(rec, &e[k]))
 			continue;
-		tw_table_prefetch(&s->table, rec->hash);
-		tw_verdicts_prefetch_put(&s->verdicts, rec->hash);
-		__builtin_prefetch(tw_entry_at(&s->log, rec->head), 1);
+		entry[due] = &e[k];
+		hash[due] = tw_shard_hash(s, rec);
+		tw_table_prefetch(&s->table, hash[due]);
+		tw_verdicts_prefetch_put(&s->verdicts, hash[due++]);
 	}
-	for (uint32_t k = 0; k < n; k++)
-		if (!entry_is_stale(tw_record_at(&s->records, e[k].record), &e[k]))
-			fire(s, e[k].record);
+	/* Filed for the same time twice, it may be stale by now. */
+	for (uint32_t k = 0; k < due; k++)
+		if (!entry_is_stale(tw_record_at(&s->records, entry[k]->record), entry[k]))
+			fire(s, entry[k]->record, hash[k]);
 }
 
 static void file_unfiled(struct tw_shard *s)
 {
-	uint32_t i = s->oldest_record;
-
-	for (uint32_t n = 0; s->unfiled > 0 && i != TW_RECORD_NONE && n < REFILE_PER_TICK; n++) {
+	for (uint32_t n = 0; s->unfiled > 0 && n < REFILE_PER_TICK; n++) {
+		uint32_t i = s->unfiled_at;
 		struct tw_record *rec = tw_record_at(&s->records, i);
 
-		if (rec->unfiled)
+		s->unfiled_at = i + 1 < tw_records_end(&s->records) ? i + 1 : 1;
+		if (i != TW_RECORD_NONE && rec->state == TW_RECORD_OPEN && rec->unfiled)
 			tw_shard_file(s, i, tw_shard_due_ms(s, rec, NULL));
-		i = rec->next;
 	}
 }
 
-/* Generations begin in order, so the traces of the dead one are the first of the FIFO. */
 static void rematch_some(struct tw_shard *s)
 {
-	for (uint32_t n = 0; s->rematch_at != TW_RECORD_NONE && n < REMATCH_PER_TICK; n++) {
+	uint32_t n = 0;
+
+	for (uint32_t k = 0;
+	     s->rematch_at != TW_RECORD_NONE && n < REMATCH_PER_TICK && k < LOOK_PER_TICK; k++) {
 		uint32_t i = s->rematch_at;
 		struct tw_record *rec = tw_record_at(&s->records, i);
 		uint64_t due;
 
-		s->rematch_at = rec->next;
-		if (tw_shard_generation_lives(s, rec->generation))
+		s->rematch_at = i + 1 < tw_records_end(&s->records) ? i + 1 : TW_RECORD_NONE;
+		if (rec->state != TW_RECORD_OPEN || tw_shard_lives(s, rec))
 			continue;
+		n++;
 		tw_shard_rematch(s, i);
 		due = tw_shard_due_ms(s, rec, NULL);
 		if (due != TW_NEVER && (int32_t)(rec->filed_ms - (uint32_t)due) > 0)
@@ -349,21 +398,22 @@ static void rematch_some(struct tw_shard *s)
 
 bool tw_shard_tick(struct tw_shard *s, uint64_t now_ns, uint32_t most)
 {
-	struct tw_wheel_entry e[GROUP];
+	struct tw_wheel_entry e[TAKE];
 	uint32_t left = most, n;
 
 	tw_shard_clock(s, now_ns);
 	while (left > 0) {
-		n = tw_wheel_take(&s->wheel, s->now_ms, e, left < GROUP ? left : GROUP);
+		n = tw_wheel_take(&s->wheel, s->now_ms, e, left < TAKE ? left : TAKE);
 		if (n == 0)
 			break;
-		fire_group(s, e, n);
+		for (uint32_t k = 0; k < n; k += GROUP)
+			fire_group(s, e + k, n - k < GROUP ? n - k : GROUP);
 		left -= n;
 	}
 	if (s->unfiled > 0)
 		file_unfiled(s);
 	rematch_some(s);
-	tw_log_flush(&s->log);
+	tw_log_reclaim(&s->log);
 	tw_shard_relieve(s, most);
 	tw_shard_compact(s);
 	tw_shard_publish(s);
@@ -382,8 +432,8 @@ uint64_t tw_shard_next_ns(const struct tw_shard *s)
 bool tw_shard_drain(struct tw_shard *s, uint64_t now_ns, uint32_t most)
 {
 	tw_shard_clock(s, now_ns);
-	(void)tw_shard_decide_oldest(s, TW_REASON_DRAIN, most);
-	tw_log_flush(&s->log);
+	(void)decide_oldest(s, TW_REASON_DRAIN, most, (uint64_t)most * DRAIN_BLOCKS);
+	tw_log_reclaim(&s->log);
 	tw_shard_publish(s);
-	return s->oldest_record != TW_RECORD_NONE;
+	return s->st.traces_open > 0;
 }

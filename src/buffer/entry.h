@@ -22,7 +22,6 @@ struct tw_segment_header {
 /* The first word of a block: what kind of block, and for an entry the link to the trace's span
  * before it. */
 #define TW_BLOCK_ENTRY     (UINT64_C(1) << 63)
-#define TW_BLOCK_DEAD      (UINT64_C(1) << 62)
 #define TW_BLOCK_PACKED    (UINT64_C(1) << 56) /* of entries: a struct tw_packed */
 #define TW_HEAD_KIND       (UINT64_C(7) << 59) /* of heads: */
 #define TW_HEAD_RESOURCE   (UINT64_C(0) << 59)
@@ -77,11 +76,11 @@ static inline uint32_t tw_entry_bytes(const struct tw_entry *e)
 	           ? ((const struct tw_packed *)e)->form >> TW_PACKED_OFF_BITS << 2
 	           : (uint32_t)tw_entry_size(e->bytes_n);
 }
-/* Of these, the span's own. */
+/* Of these, the span's own and the padding. */
 static inline uint32_t tw_entry_span_bytes(const struct tw_entry *e)
 {
-	return e->word & TW_BLOCK_PACKED ? tw_entry_bytes(e) - (uint32_t)sizeof(struct tw_packed)
-	                                 : e->bytes_n;
+	return tw_entry_bytes(e) - (uint32_t)(e->word & TW_BLOCK_PACKED ? sizeof(struct tw_packed)
+	                                                                : sizeof(struct tw_entry));
 }
 static inline uint64_t tw_head_size(uint64_t n)
 {
@@ -97,6 +96,11 @@ static inline uint64_t tw_head_size_of(uint64_t word)
 	uint32_t n = (uint32_t)word;
 
 	return (word & TW_HEAD_KIND) == TW_HEAD_TEXT ? tw_text_size(n) : tw_head_size(n);
+}
+static inline uint32_t tw_block_bytes(const tw_word *word)
+{
+	return *word & TW_BLOCK_ENTRY ? tw_entry_bytes((const struct tw_entry *)word)
+	                              : (uint32_t)tw_head_size_of(*word);
 }
 static inline uint64_t tw_link(uint32_t slot, uint64_t off)
 {

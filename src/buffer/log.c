@@ -1,4 +1,5 @@
 #include "pack.h"
+#include "reclaim.h"
 
 #include "tw/base/error.h"
 #include "tw/base/mem.h"
@@ -17,6 +18,7 @@ static void free_arrays(struct tw_log *l)
 	tw_free(l->text_slots);
 	tw_free(l->seen);
 	tw_free(l->uses);
+	tw_free(l->begun);
 	*l = (struct tw_log){0};
 }
 
@@ -29,8 +31,10 @@ int tw_log_init(struct tw_log *l, struct tw_pool *pool, struct tw_hash_key key)
 	l->seen = tw_calloc(TW_LOG_TEXTS, sizeof(*l->seen));
 	l->uses = tw_calloc(TW_LOG_USES + TW_TEMPLATE_VALUES_MAX, sizeof(*l->uses));
 	l->operation_slots = tw_calloc(TW_LOG_OPERATIONS, sizeof(*l->operation_slots));
+	l->begun = tw_calloc(TW_LOG_NUMBERS, sizeof(*l->begun));
 	l->text_slots = tw_alloc_aligned(64, TW_LOG_TEXT_SLOTS * sizeof(*l->text_slots));
-	if (!l->head_slots || !l->seen || !l->uses || !l->operation_slots || !l->text_slots) {
+	if (!l->head_slots || !l->seen || !l->uses || !l->operation_slots || !l->begun ||
+	    !l->text_slots) {
 		free_arrays(l);
 		return TW_ENOMEM;
 	}
@@ -51,26 +55,18 @@ int tw_log_init(struct tw_log *l, struct tw_pool *pool, struct tw_hash_key key)
 	return 0;
 }
 
-static void give_back(struct tw_log *l, uint32_t slot)
-{
-	tw_log_unhold(l, slot);
-	tw_pool_put(l->pool, slot);
-}
-
 void tw_log_deinit(struct tw_log *l)
 {
-	for (uint32_t b = 0; b < TW_LOG_BUCKETS; b++) {
-		while (l->bucket[b] != TW_SLOT_NONE) {
-			uint32_t slot = l->bucket[b];
+	while (l->oldest != TW_SLOT_NONE) {
+		uint32_t slot = l->oldest;
 
-			l->bucket[b] = l->pool->slots[slot].next;
-			give_back(l, slot);
-		}
+		l->oldest = l->pool->slots[slot].next;
+		tw_log_give_back(l, slot);
 	}
 	if (l->open != TW_SLOT_NONE)
-		give_back(l, l->open);
+		tw_log_give_back(l, l->open);
 	if (l->reserve != TW_SLOT_NONE)
-		give_back(l, l->reserve);
+		tw_log_give_back(l, l->reserve);
 	free_arrays(l);
 }
 
@@ -90,57 +86,27 @@ void tw_log_unhold(struct tw_log *l, uint32_t slot)
 	g->heads = 0;
 }
 
-/* ---- lists of closed segments ---- */
-
-static uint32_t bucket_of(const struct tw_segment *g)
-{
-	uint64_t b = g->capacity == TW_SEGMENT_BYTES
-	                 ? g->live / (TW_SEGMENT_BYTES / TW_LOG_BUCKETS)
-	                 : (uint64_t)g->live * TW_LOG_BUCKETS / g->capacity;
-
-	return b < TW_LOG_BUCKETS ? (uint32_t)b : TW_LOG_BUCKETS - 1;
-}
-
-void tw_log_relist(struct tw_log *l, uint32_t slot)
-{
-	struct tw_segment *g = &l->pool->slots[slot];
-
-	g->bucket = bucket_of(g);
-	g->prev = TW_SLOT_NONE;
-	g->next = l->bucket[g->bucket];
-	if (g->next != TW_SLOT_NONE)
-		l->pool->slots[g->next].prev = slot;
-	l->bucket[g->bucket] = slot;
-}
-
-void tw_log_unlist(struct tw_log *l, uint32_t slot)
-{
-	struct tw_segment *g = &l->pool->slots[slot];
-
-	if (g->prev != TW_SLOT_NONE)
-		l->pool->slots[g->prev].next = g->next;
-	else
-		l->bucket[g->bucket] = g->next;
-	if (g->next != TW_SLOT_NONE)
-		l->pool->slots[g->next].prev = g->prev;
-}
-
 void tw_log_close(struct tw_log *l)
 {
 	uint32_t slot = l->open;
+	struct tw_segment *g = &l->pool->slots[slot];
 
 	if (slot == TW_SLOT_NONE)
 		return;
-	if (l->pool->slots[slot].heads > HEADS_MAX)
+	if (g->heads > HEADS_MAX)
 		l->crowded = CROWDED_SEGMENTS;
 	else
 		l->crowded -= l->crowded > 0;
 	l->open = TW_SLOT_NONE;
 	l->roomy_max = -1;
-	if (l->pool->slots[slot].live == 0)
-		give_back(l, slot);
-	else
-		tw_log_relist(l, slot);
+	g->live = g->used - (uint32_t)sizeof(struct tw_segment_header) - g->heads;
+	if (g->live == 0) {
+		if (l->eldest == slot)
+			l->eldest = TW_SLOT_NONE;
+		tw_log_give_back(l, slot);
+		return;
+	}
+	tw_log_list(l, slot);
 }
 
 static void set_roomy(struct tw_log *l)
@@ -169,6 +135,9 @@ void tw_log_open(struct tw_log *l, uint32_t slot)
 	*h = (struct tw_segment_header){TW_SEGMENT_MAGIC, 2, g->capacity, 0};
 	g->used = sizeof(*h);
 	g->live = 0;
+	g->number = ++l->number;
+	g->begun = 0;
+	g->looked = l->dropped;
 	l->heads -= g->heads;
 	g->heads = 0;
 	l->open = slot;
@@ -495,68 +464,4 @@ uint32_t tw_log_append_whole(struct tw_log *l, const struct tw_request *req,
 	e->duration_ns = sp->duration_ns;
 	memcpy(e + 1, sp->bytes, sp->bytes_n);
 	return (uint32_t)tw_entry_size(sp->bytes_n);
-}
-
-uint64_t tw_log_chain_bytes(const struct tw_log *l, uint64_t chain)
-{
-	uint64_t bytes = 0;
-
-	while (chain != 0) {
-		const struct tw_entry *e = tw_entry_at(l, chain);
-
-		bytes += tw_entry_bytes(e);
-		chain = e->word & TW_LINK_MASK;
-	}
-	return bytes;
-}
-
-void tw_log_drop(struct tw_log *l, uint64_t chain)
-{
-	if (chain == 0)
-		return;
-	if (l->dead_count == TW_LOG_DEAD_MAX)
-		tw_log_flush(l);
-	__builtin_prefetch(tw_entry_at(l, chain), 1);
-	l->dead[l->dead_count++] = chain;
-}
-
-/* One entry dies; returns the link to the one before it. */
-static uint64_t kill_entry(struct tw_log *l, uint64_t link)
-{
-	struct tw_entry *e = tw_entry_at(l, link);
-	uint32_t slot = tw_link_slot(link), size = tw_entry_bytes(e);
-	struct tw_segment *g = &l->pool->slots[slot];
-	uint64_t next = e->word & TW_LINK_MASK;
-
-	e->word |= TW_BLOCK_DEAD;
-	g->live -= size;
-	l->live -= size;
-	l->span_bytes -= tw_entry_span_bytes(e);
-	if (next != 0)
-		__builtin_prefetch(tw_entry_at(l, next), 1);
-	if (slot == l->open)
-		return next;
-	if (g->live == 0) {
-		tw_log_unlist(l, slot);
-		give_back(l, slot);
-	} else if (bucket_of(g) != g->bucket) {
-		tw_log_unlist(l, slot);
-		tw_log_relist(l, slot);
-	}
-	return next;
-}
-
-void tw_log_flush(struct tw_log *l)
-{
-	while (l->dead_count > 0) {
-		uint32_t kept = 0;
-
-		for (uint32_t i = 0; i < l->dead_count; i++) {
-			uint64_t next = kill_entry(l, l->dead[i]);
-
-			if (next != 0)
-				l->dead[kept++] = next;
-		}
-		l->dead_count = kept;
-	}
 }

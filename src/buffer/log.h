@@ -7,16 +7,13 @@
  * segment may lie at any address; a link is a segment's slot and an offset. The entries of a trace
  * form a chain, newest first.
  *
- * A closed segment with no live entry goes back to the pool at once. Threads: one owner. */
+ * reclaim.h says what becomes of segments. Threads: one owner. */
 #ifndef TW_BUFFER_LOG_H
 #define TW_BUFFER_LOG_H
 
 #include "entry.h"
 #include "pool.h"
 #include "record.h"
-
-#define TW_LOG_BUCKETS  16u
-#define TW_LOG_DEAD_MAX 32u
 
 /* The most that one value takes beyond its bytes, the text of its own that it may get among them.
  */
@@ -71,7 +68,17 @@ struct tw_log {
 	int64_t roomy_max;      /* see tw_log_roomy; −1 between two */
 	bool small_heads;       /* of the request at hand: each of them */
 	uint32_t reserve;       /* an empty segment, so that compaction never needs memory */
-	uint32_t bucket[TW_LOG_BUCKETS]; /* closed segments by share of live bytes, sixteenths */
+	uint64_t number;        /* of the segment opened last */
+	/* reclaim.c and compact.c */
+	uint32_t oldest, newest; /* list of closed segments, in the order of opening */
+	uint64_t held_from;      /* no held trace began in a segment before this one */
+	uint32_t *begun; /* [TW_LOG_NUMBERS] held traces by the segment in which they began */
+	uint32_t look; /* the closed segment at which compaction looks next; TW_SLOT_NONE: oldest */
+	uint32_t eldest;     /* segment and offset before which no entry is of an open trace; */
+	uint32_t eldest_off; /* TW_SLOT_NONE: before the oldest segment */
+	uint64_t dropped;    /* bytes of entries that died, ever */
+	uint64_t looked;     /* of these, what ticks have looked into segments for */
+	/* all */
 	uint64_t segments;
 	uint64_t capacity;   /* bytes of the segments held */
 	uint64_t live;       /* bytes of live entries */
@@ -94,8 +101,6 @@ struct tw_log {
 	uint32_t text_count;
 	struct tw_log_text text[TW_TEMPLATE_VALUES_MAX];
 	uint64_t cursor[TW_DESTINATIONS_MAX]; /* links that entries are followed with; 0: none */
-	uint32_t dead_count;
-	uint64_t dead[TW_LOG_DEAD_MAX]; /* chains of traces let go, not walked yet */
 };
 
 /* 0 or TW_ENOMEM. key: for texts. */
@@ -121,29 +126,12 @@ uint32_t tw_log_append_whole(struct tw_log *l, const struct tw_request *req,
 const struct tw_op_slot *tw_log_operation(struct tw_log *l, const struct tw_request *req,
                                           const struct tw_span *sp);
 
-/* The trace's bytes are dead. Batched: tw_log_flush walks the chains, interleaved, so that their
- * cache misses overlap. */
-void tw_log_drop(struct tw_log *l, uint64_t chain);
-void tw_log_flush(struct tw_log *l);
-uint64_t tw_log_chain_bytes(const struct tw_log *l, uint64_t chain);
-
 /* The open segment is closed (given back when nothing lives in it); `slot` is opened. */
 void tw_log_close(struct tw_log *l);
 void tw_log_open(struct tw_log *l, uint32_t slot);
 void tw_log_hold(struct tw_log *l, uint32_t slot);   /* a segment from the pool counts as held */
 void tw_log_unhold(struct tw_log *l, uint32_t slot); /* and no more */
 
-/* compact.c */
-/* A closed segment with at most max_bucket sixteenths alive whose live bytes and heads fit into
- * `room`. */
-uint32_t tw_log_victim(const struct tw_log *l, uint32_t max_bucket, uint64_t room);
-/* Moves everything that lives in the closed segment `victim` into the open one; false: room ran
- * out, what was moved is moved. An emptied victim is out of the lists, still held, and the
- * caller's. Flush before. Returns bytes in *moved. */
-bool tw_log_compact(struct tw_log *l, const struct tw_records *r, uint32_t victim, uint64_t *moved);
-/* For compaction: lists. */
-void tw_log_unlist(struct tw_log *l, uint32_t slot);
-void tw_log_relist(struct tw_log *l, uint32_t slot);
 /* The scope's head in the open segment that equals the one at scope_off of `segment`, written if it
  * is not there; 0: no room for it and `entry` bytes more. */
 uint32_t tw_log_copy_scope(struct tw_log *l, const uint8_t *segment, uint32_t scope_off,

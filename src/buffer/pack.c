@@ -361,7 +361,7 @@ void tw_log_append(struct tw_log *l, const struct tw_request *req, const struct 
 {
 	struct tw_segment *g = l->seg;
 	const struct tw_op_slot *op = NULL;
-	uint32_t size = 0, off, bytes;
+	uint32_t size = 0, off, head = sizeof(struct tw_packed);
 	uint64_t word =
 	    TW_BLOCK_ENTRY | (uint64_t)(sp->kind & 7) << 51 | (uint64_t)(sp->status & 3) << 54;
 	struct tw_entry *e;
@@ -374,20 +374,20 @@ void tw_log_append(struct tw_log *l, const struct tw_request *req, const struct 
 	if (TW_LIKELY(op != NULL))
 		size = pack(l, req, sp, (struct tw_packed *)(g->mem + g->used), op);
 	if (TW_LIKELY(size != 0)) {
-		bytes = size - (uint32_t)sizeof(struct tw_packed);
 		word |= TW_BLOCK_PACKED;
 	} else {
 		size = tw_log_append_whole(l, req, sp);
-		bytes = sp->bytes_n;
+		head = sizeof(struct tw_entry);
+		rec->whole += rec->whole < TW_RECORD_WHOLE_MAX;
 	}
 	off = g->used;
 	e = (struct tw_entry *)(g->mem + off);
 	e->word = word | rec->head;
 	e->record = record;
 	g->used = off + size;
-	g->live += size;
 	l->live += size;
-	l->span_bytes += bytes;
+	rec->stored += size;
+	l->span_bytes += size - head;
 	rec->head = tw_link(l->open, off);
 	if (TW_UNLIKELY(l->text_count > 0))
 		put_texts(l);

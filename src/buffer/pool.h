@@ -27,10 +27,12 @@ struct tw_segment {
 	uint8_t *mem;
 	uint32_t capacity;   /* bytes; TW_SEGMENT_BYTES unless one span and its heads need more */
 	uint32_t used;       /* bytes, the segment's header among them */
-	uint32_t live;       /* bytes of entries whose trace is held */
+	uint32_t live;       /* closed: bytes of entries whose trace is held, or more; see log.h */
 	uint32_t heads;      /* bytes of resource and scope heads */
-	uint32_t next, prev; /* the holder's list of its share of live bytes */
-	uint32_t bucket;
+	uint32_t next, prev; /* the holder's list of closed ones */
+	uint32_t begun;      /* traces that began in it */
+	uint64_t number;     /* among the holder's, in the order of opening */
+	uint64_t looked;     /* the holder's dropped bytes when it was opened, or `live` found */
 	_Atomic uint32_t below; /* in a stack of the pool */
 };
 

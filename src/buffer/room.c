@@ -3,14 +3,22 @@
 #include "tw/base/error.h"
 
 #define DECIDE_STEP      32u
-#define HALF             (TW_LOG_BUCKETS / 2)
-#define QUARTER          (TW_LOG_BUCKETS / 4)
+#define HALF             8u /* sixteenths */
+#define QUARTER          4u
+#define ALL              16u
+#define LOOK_BYTES       (TW_SEGMENT_BYTES / 4)
+#define LOOKS            32u /* at most, when a hole is the last resort */
 #define COMPACT_PER_TICK 2u
 #define COMPACT_FROM     4u /* segments; below that there is nothing to gain */
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 /* Compacts a closed segment into the reserve, which is then the open one; the emptied segment is
  * the new reserve. Needs no memory, so it works when there is none. */
-static bool swap_compact(struct tw_shard *s, uint32_t max_bucket, uint64_t need)
+static bool swap_compact(struct tw_shard *s, uint32_t sixteenths, uint64_t need, uint32_t looks)
 {
 	struct tw_log *l = &s->log;
 	const uint64_t room = TW_SEGMENT_BYTES - sizeof(struct tw_segment_header);
@@ -19,7 +27,7 @@ static bool swap_compact(struct tw_shard *s, uint32_t max_bucket, uint64_t need)
 
 	if (reserve == TW_SLOT_NONE || need > room)
 		return false;
-	victim = tw_log_victim(l, max_bucket, room - need);
+	victim = tw_log_victim(l, &s->records, sixteenths, room - need, &looks);
 	if (victim == TW_SLOT_NONE)
 		return false;
 	l->reserve = TW_SLOT_NONE;
@@ -56,10 +64,10 @@ static bool open_from_pool(struct tw_shard *s, uint32_t capacity, bool force)
 static bool open_by_deciding(struct tw_shard *s, uint32_t capacity, uint64_t need)
 {
 	for (;;) {
-		tw_log_flush(&s->log);
+		tw_log_reclaim(&s->log);
 		if (open_from_pool(s, capacity, false))
 			return true;
-		if (capacity == TW_SEGMENT_BYTES && swap_compact(s, HALF, need))
+		if (capacity == TW_SEGMENT_BYTES && swap_compact(s, HALF, need, 1))
 			return true;
 		if (tw_shard_decide_oldest(s, TW_REASON_MEMORY, DECIDE_STEP) == 0)
 			return false;
@@ -102,7 +110,7 @@ static bool open_segment(struct tw_shard *s, uint64_t need)
 		return true;
 	/* All is pinned. What was admitted is owed a place: any segment with a hole, then the
 	 * overdraft, then the reserve. */
-	if (capacity == TW_SEGMENT_BYTES && swap_compact(s, TW_LOG_BUCKETS, need))
+	if (capacity == TW_SEGMENT_BYTES && swap_compact(s, ALL, need, LOOKS))
 		return true;
 	if (open_from_pool(s, capacity, true))
 		return true;
@@ -127,11 +135,15 @@ uint32_t tw_shard_record(struct tw_shard *s)
 	struct tw_records *r = &s->records;
 	bool force = false;
 
+	if (TW_UNLIKELY(tw_records_may_wake(r, s->log.number)))
+		tw_records_wake(r);
 	for (;;) {
 		uint32_t i = tw_records_get(r);
 
-		if (i != TW_RECORD_NONE)
+		if (i != TW_RECORD_NONE) {
+			tw_log_hold_trace(&s->log, tw_record_at(r, i));
 			return i;
+		}
 		if (tw_records_grow(r, force))
 			continue;
 		if (tw_shard_decide_oldest(s, TW_REASON_MEMORY, 1) > 0)
@@ -164,7 +176,7 @@ void tw_shard_relieve(struct tw_shard *s, uint32_t most)
 		step = tw_shard_decide_oldest(s, TW_REASON_MEMORY, DECIDE_STEP);
 		if (step == 0)
 			break;
-		tw_log_flush(&s->log);
+		tw_log_reclaim(&s->log);
 		n += step;
 	}
 	take_reserve(s);
@@ -205,7 +217,7 @@ static bool open_to_move(struct tw_shard *s)
 	if (!tw_pool_over(s->config.pool))
 		return false;
 	tw_log_close(&s->log);
-	return swap_compact(s, HALF, 0);
+	return swap_compact(s, HALF, 0, 1);
 }
 
 /* Moves what lives in a closed segment into the open one, which has the room. */
@@ -223,6 +235,23 @@ static bool empty_segment(struct tw_shard *s, uint32_t victim)
 	return whole;
 }
 
+/* A look into a segment for each quarter of one that has died: the work stays in proportion. What
+ * was not used may be used later, in bounds. Where memory is short, one in each tick. */
+static uint32_t victim_of_tick(struct tw_shard *s)
+{
+	struct tw_log *l = &s->log;
+	uint64_t unused = l->dropped - l->looked;
+	bool is_short = tw_budget_used(&l->pool->held) > l->pool->bytes_max / 8 * 7;
+	uint32_t looks = unused >= LOOK_BYTES || is_short, left = looks, victim;
+
+	victim = tw_log_victim(l, &s->records, tw_pool_over(l->pool) ? HALF : QUARTER,
+	                       TW_SEGMENT_BYTES - sizeof(struct tw_segment_header), &left);
+	if (left < looks)
+		unused -= least(unused, LOOK_BYTES);
+	l->looked = l->dropped - least(unused, l->capacity);
+	return victim;
+}
+
 void tw_shard_compact(struct tw_shard *s)
 {
 	struct tw_log *l = &s->log;
@@ -230,9 +259,7 @@ void tw_shard_compact(struct tw_shard *s)
 	bool more = true;
 
 	for (uint32_t n = 0; more && n < COMPACT_PER_TICK && worth_compacting(s); n++) {
-		uint32_t victim =
-		    tw_log_victim(l, tw_pool_over(l->pool) ? HALF : QUARTER,
-		                  TW_SEGMENT_BYTES - sizeof(struct tw_segment_header));
+		uint32_t victim = victim_of_tick(s);
 
 		if (victim == TW_SLOT_NONE)
 			return;

@@ -8,6 +8,11 @@
 #define TABLE_SLOTS_MIN 1024u
 #define WAIT_MS_MAX     (UINT64_C(20) * 86400 * 1000) /* record times are 32 bits of milliseconds */
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 static void destroy(struct tw_shard *s)
 {
 	struct tw_kept_chunk *c;
@@ -33,6 +38,9 @@ struct tw_shard *tw_shard_create(const struct tw_shard_config *c)
 		return NULL;
 	memset(s, 0, sizeof(*s));
 	s->config = *c;
+	s->config.opts.trace_spans_max =
+	    (uint32_t)least(c->opts.trace_spans_max, TW_RECORD_SPANS_MAX);
+	s->config.opts.trace_bytes_max = least(c->opts.trace_bytes_max, TW_RECORD_BYTES_MAX);
 	s->ops = c->ops;
 	s->ctx = c->ctx;
 	s->base_ns = c->now_ns;
@@ -75,11 +83,6 @@ static uint64_t wait_ms(uint64_t ns)
 	return ms < WAIT_MS_MAX ? ms : WAIT_MS_MAX;
 }
 
-static uint64_t least(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
 void tw_shard_set_wait(struct tw_shard *s, uint32_t generation, uint64_t root_ns, uint64_t idle_ns,
                        uint64_t most_ns)
 {
@@ -89,7 +92,8 @@ void tw_shard_set_wait(struct tw_shard *s, uint32_t generation, uint64_t root_ns
 	                       .idle = wait_ms(idle_ns),
 	                       .most = wait_ms(most_ns)};
 
-	w.look = least(w.idle, w.most) / 4;
+	w.first = least(w.idle, w.most);
+	w.look = w.first / 4;
 	if (w.root != TW_NEVER && w.look < w.root)
 		w.look = w.root;
 	if (s->newest.set && s->newest.generation == generation) {
@@ -101,7 +105,7 @@ void tw_shard_set_wait(struct tw_shard *s, uint32_t generation, uint64_t root_ns
 		return;
 	}
 	if (s->previous.set)
-		s->rematch_at = s->oldest_record;
+		s->rematch_at = 1;
 	s->previous = s->newest;
 	s->newest = w;
 }
@@ -112,43 +116,13 @@ bool tw_shard_generation_lives(const struct tw_shard *s, uint32_t generation)
 	       (s->previous.set && s->previous.generation == generation);
 }
 
-/* ---- FIFO of open traces ---- */
-
-void tw_shard_fifo_put(struct tw_shard *s, uint32_t i)
-{
-	struct tw_record *rec = tw_record_at(&s->records, i);
-
-	rec->prev = s->youngest_record;
-	rec->next = TW_RECORD_NONE;
-	if (rec->prev != TW_RECORD_NONE)
-		tw_record_at(&s->records, rec->prev)->next = i;
-	else
-		s->oldest_record = i;
-	s->youngest_record = i;
-}
-
-void tw_shard_fifo_remove(struct tw_shard *s, uint32_t i)
-{
-	struct tw_record *rec = tw_record_at(&s->records, i);
-
-	if (s->rematch_at == i)
-		s->rematch_at = rec->next;
-	if (rec->prev != TW_RECORD_NONE)
-		tw_record_at(&s->records, rec->prev)->next = rec->next;
-	else
-		s->oldest_record = rec->next;
-	if (rec->next != TW_RECORD_NONE)
-		tw_record_at(&s->records, rec->next)->prev = rec->prev;
-	else
-		s->youngest_record = rec->prev;
-}
-
 /* ---- taking spans ---- */
 
 struct batch { /* what the spans of one tw_shard_add share */
 	const struct tw_request *req;
 	uint32_t generation;
 	uint64_t admitted; /* bytes of the reservation that the spans consume */
+	uint64_t again[TW_MASK_WORDS];
 };
 
 static uint64_t service_hash(const struct tw_shard *s, const struct batch *b,
@@ -179,20 +153,19 @@ static uint32_t find(const struct tw_shard *s, const struct tw_span *sp)
 	return TW_RECORD_NONE;
 }
 
-static void read_tracestate(struct tw_record *rec, const struct tw_span *sp)
+static void read_tracestate(struct tw_shard *s, uint32_t i, const struct tw_span *sp)
 {
 	struct tw_ot ot;
 
 	tw_tracestate_parse(tw_slice(sp->tracestate, sp->tracestate_n), &ot);
 	if (!ot.has_rv || ot.malformed)
 		return;
-	rec->rv = ot.rv;
-	rec->has_rv = 1;
+	tw_records_set_rv(&s->records, i, ot.rv);
 }
 
 /* The span's numbers go into the record. */
-static inline void fold(struct tw_shard *s, const struct batch *b, struct tw_record *rec,
-                        const struct tw_span *sp, const uint64_t *mask)
+static inline void fold(struct tw_shard *s, const struct batch *b, uint32_t i,
+                        struct tw_record *rec, const struct tw_span *sp, const uint64_t *mask)
 {
 	uint64_t end_ns = sp->start_ns + sp->duration_ns;
 
@@ -200,20 +173,19 @@ static inline void fold(struct tw_shard *s, const struct batch *b, struct tw_rec
 		end_ns = UINT64_MAX;
 	for (uint32_t w = 0; w < TW_MASK_WORDS; w++)
 		rec->mask[w] |= mask[w];
-	if (rec->span_count == 0) {
+	if (tw_record_spans(rec) == 0) {
 		rec->start_ns = sp->start_ns;
 		rec->end_ns = end_ns;
-		rec->service_hash = service_hash(s, b, sp);
+		rec->service_hash = service_hash(s, b, sp) & TW_SERVICE_HASH_MASK;
 	}
 	rec->start_ns = sp->start_ns < rec->start_ns ? sp->start_ns : rec->start_ns;
 	rec->end_ns = end_ns > rec->end_ns ? end_ns : rec->end_ns;
 	rec->bytes += sp->bytes_n;
 	s->st.span_bytes += sp->bytes_n;
-	rec->span_count++;
-	rec->error_count += sp->status == TW_STATUS_ERROR;
+	tw_record_count(rec, sp->status == TW_STATUS_ERROR);
 	rec->last_ms = (uint32_t)s->now_ms;
 	if (TW_UNLIKELY(sp->tracestate_n > 0) && !rec->has_rv)
-		read_tracestate(rec, sp);
+		read_tracestate(s, i, sp);
 }
 
 static void root_arrived(struct tw_shard *s, const struct batch *b, uint32_t i,
@@ -224,44 +196,43 @@ static void root_arrived(struct tw_shard *s, const struct batch *b, uint32_t i,
 
 	rec->has_root = 1;
 	rec->root_ms = (uint32_t)s->now_ms;
-	rec->service_hash = service_hash(s, b, sp);
+	rec->service_hash = service_hash(s, b, sp) & TW_SERVICE_HASH_MASK;
 	if (rec->state != TW_RECORD_OPEN)
 		return;
-	due = tw_shard_due_ms(s, rec, NULL);
+	/* Filed it is for the other deadlines, or before. */
+	due = tw_shard_root_due_ms(s, rec);
 	if (due != TW_NEVER && (int32_t)(rec->filed_ms - (uint32_t)due) > 0)
 		tw_shard_file(s, i, due);
 }
 
-/* The record's rules are of another generation than the span's bits: its bits, anew. */
-static __attribute__((noinline)) const uint64_t *bits_anew(struct tw_shard *s,
-                                                           const struct batch *b, uint32_t i,
-                                                           const struct tw_span *sp,
-                                                           uint64_t again[TW_MASK_WORDS])
+/* The span's bits with its trace's generation, which is not the batch's. */
+static __attribute__((noinline)) const uint64_t *match_again(struct tw_shard *s, struct batch *b,
+                                                             uint32_t i, const struct tw_span *sp)
 {
 	const struct tw_record *rec = tw_record_at(&s->records, i);
 	const struct tw_scope *sc = &b->req->scopes[sp->scope];
 
-	if (!tw_shard_generation_lives(s, rec->generation))
+	if (!tw_shard_lives(s, rec))
 		tw_shard_rematch(s, i);
-	if (rec->generation == b->generation)
+	if (tw_record_generation(rec) == (uint16_t)b->generation)
 		return tw_span_mask(b->req, sp);
-	memset(again, 0, TW_MASK_WORDS * sizeof(*again));
-	s->ops->rematch(s->ctx, rec->generation, b->req->resources[sc->resource].head, sc->head,
-	                tw_slice(sp->bytes, sp->bytes_n), again);
+	memset(b->again, 0, sizeof(b->again));
+	s->ops->rematch(s->ctx, tw_shard_generation(s, rec), b->req->resources[sc->resource].head,
+	                sc->head, tw_slice(sp->bytes, sp->bytes_n), b->again);
 	s->st.rematched++;
-	return again;
+	return b->again;
 }
 
-static inline void append(struct tw_shard *s, const struct batch *b, uint32_t i,
-                          struct tw_record *rec, const struct tw_span *sp)
+static inline void append(struct tw_shard *s, struct batch *b, uint32_t i, struct tw_record *rec,
+                          const struct tw_span *sp)
 {
 	const uint64_t *mask = tw_span_mask(b->req, sp);
-	uint64_t again[TW_MASK_WORDS];
 
-	if (TW_UNLIKELY(rec->generation != b->generation && rec->state == TW_RECORD_OPEN))
-		mask = bits_anew(s, b, i, sp, again);
+	if (TW_UNLIKELY(tw_record_generation(rec) != (uint16_t)b->generation) &&
+	    rec->state == TW_RECORD_OPEN)
+		mask = match_again(s, b, i, sp);
 	tw_log_append(&s->log, b->req, sp, rec, i);
-	fold(s, b, rec, sp, mask);
+	fold(s, b, i, rec, sp, mask);
 	if ((sp->flags & TW_SPAN_ROOT) && !rec->has_root)
 		root_arrived(s, b, i, sp);
 }
@@ -283,18 +254,17 @@ static uint32_t begin_trace(struct tw_shard *s, const struct batch *b, const str
 	if (i == TW_RECORD_NONE)
 		return i;
 	if (!table_put(s, sp->hash, i)) {
-		tw_records_put(&s->records, i);
+		tw_shard_free(s, i);
 		return TW_RECORD_NONE;
 	}
 	rec = tw_record_at(&s->records, i);
 	rec->id = sp->trace_id;
-	rec->hash = sp->hash;
 	rec->state = TW_RECORD_OPEN;
-	rec->generation =
-	    tw_shard_generation_lives(s, b->generation) ? b->generation : s->newest.generation;
+	tw_record_set_generation(rec, tw_shard_generation_lives(s, b->generation)
+	                                  ? b->generation
+	                                  : s->newest.generation);
 	rec->first_ms = rec->last_ms = (uint32_t)s->now_ms;
-	tw_shard_fifo_put(s, i);
-	tw_shard_file(s, i, tw_shard_due_ms(s, rec, NULL));
+	tw_shard_file(s, i, tw_shard_first_due_ms(s, rec));
 	s->st.traces_begun++;
 	s->st.traces_open++;
 	return i;
@@ -310,7 +280,7 @@ static void late_end(struct tw_shard *s)
 	if (i == TW_RECORD_NONE)
 		return;
 	s->late_record = TW_RECORD_NONE;
-	tw_shard_view(tw_record_at(&s->records, i), TW_REASON_LATE, &view);
+	tw_shard_view(s, i, TW_REASON_LATE, &view);
 	view.generation = s->late_verdict.generation;
 	tw_shard_keep(s, i, &view, &s->late_verdict);
 }
@@ -334,9 +304,7 @@ static uint32_t late_begin(struct tw_shard *s, const struct tw_span *sp, const s
 		return i;
 	rec = tw_record_at(&s->records, i);
 	rec->id = sp->trace_id;
-	rec->hash = sp->hash;
 	rec->state = TW_RECORD_LATE;
-	rec->generation = v->generation;
 	s->late_record = i;
 	s->late_verdict = *v;
 	return i;
@@ -357,7 +325,7 @@ static void let_go_late(struct tw_shard *s)
 	s->st.late_let_go++;
 }
 
-static void add_late(struct tw_shard *s, const struct batch *b, const struct tw_span *sp,
+static void add_late(struct tw_shard *s, struct batch *b, const struct tw_span *sp,
                      struct tw_verdict *v)
 {
 	bool kept = v->keep;
@@ -383,10 +351,18 @@ static void add_late(struct tw_shard *s, const struct batch *b, const struct tw_
 
 /* ---- one span, and groups ---- */
 
-static bool too_large(const struct tw_shard *s, const struct tw_record *rec)
+/* With this span it is. */
+static bool too_large(const struct tw_shard *s, const struct tw_record *rec,
+                      const struct tw_span *sp)
 {
-	return rec->span_count >= s->config.opts.trace_spans_max ||
-	       rec->bytes >= s->config.opts.trace_bytes_max;
+	return tw_record_spans(rec) + 1 >= s->config.opts.trace_spans_max ||
+	       (uint64_t)rec->bytes + sp->bytes_n >= s->config.opts.trace_bytes_max;
+}
+
+/* The record can count no more; only where deciding failed for want of memory. */
+static bool is_full(const struct tw_record *rec)
+{
+	return rec->bytes > TW_RECORD_BYTES_MAX || tw_record_spans(rec) > TW_RECORD_SPANS_MAX;
 }
 
 /* A record that may be a span's. */
@@ -398,6 +374,14 @@ struct hint {
 static struct hint hint_of(const struct tw_shard *s, uint32_t i)
 {
 	return (struct hint){i, i == TW_RECORD_NONE ? NULL : tw_record_at(&s->records, i)};
+}
+
+static struct hint let_go_unstored(struct tw_shard *s)
+{
+	s->st.added++;
+	s->st.unstored++;
+	s->st.let_go++;
+	return (struct hint){TW_RECORD_NONE, NULL};
 }
 
 /* No open trace has it: late, or the first one. */
@@ -422,10 +406,7 @@ static __attribute__((noinline)) struct hint begin_or_late(struct tw_shard *s, s
 		if (i != TW_RECORD_NONE)
 			return hint_of(s, i);
 	}
-	s->st.added++;
-	s->st.unstored++;
-	s->st.let_go++;
-	return none;
+	return let_go_unstored(s);
 }
 
 /* Returns the record that took the span, as the next one's hint. */
@@ -433,6 +414,7 @@ static struct hint add_one(struct tw_shard *s, struct batch *b, const struct tw_
                            struct hint h)
 {
 	bool room = tw_shard_room(s, b->req, sp); /* first: it may decide, even this trace */
+	bool last;
 
 	b->admitted += sp->bytes_n;
 	if (h.i == TW_RECORD_NONE || !is_trace(h.rec, sp))
@@ -442,14 +424,14 @@ static struct hint add_one(struct tw_shard *s, struct batch *b, const struct tw_
 		if (h.i == TW_RECORD_NONE)
 			return h;
 	} else if (TW_UNLIKELY(!room)) {
-		s->st.added++;
-		s->st.unstored++;
-		s->st.let_go++;
-		return hint_of(s, TW_RECORD_NONE);
+		return let_go_unstored(s);
 	}
+	last = too_large(s, h.rec, sp);
+	if (TW_UNLIKELY(last) && is_full(h.rec))
+		return let_go_unstored(s);
 	append(s, b, h.i, h.rec, sp);
 	count_in_flight(s);
-	if (TW_UNLIKELY(too_large(s, h.rec)) && tw_shard_decide(s, h.i, TW_REASON_SIZE))
+	if (TW_UNLIKELY(last) && tw_shard_decide(s, h.i, TW_REASON_SIZE))
 		return hint_of(s, TW_RECORD_NONE);
 	return h;
 }
@@ -489,7 +471,7 @@ static void group_probe(const struct tw_shard *s, struct group *g, const struct 
 			tw_verdicts_prefetch(&s->verdicts, sp->hash);
 		} else {
 			__builtin_prefetch(g->hint[k].rec, 1);
-			__builtin_prefetch((const char *)g->hint[k].rec + 64, 1);
+			__builtin_prefetch((const char *)(g->hint[k].rec + 1) - 1, 1);
 		}
 	}
 }
@@ -522,7 +504,7 @@ void tw_shard_add(struct tw_shard *s, const struct tw_request *req, const uint32
 			group_add(s, &b, &g[(k - 2) % 3]);
 	}
 	late_end(s);
-	tw_log_flush(&s->log);
+	tw_log_reclaim(&s->log);
 	tw_pool_unadmit(s->config.pool, b.admitted, n);
 	tw_shard_publish(s);
 }

@@ -5,7 +5,7 @@
 #ifndef TW_BUFFER_SHARD_H
 #define TW_BUFFER_SHARD_H
 
-#include "log.h"
+#include "reclaim.h"
 #include "record.h"
 #include "table.h"
 #include "tw/buffer.h"
@@ -18,7 +18,8 @@ struct tw_wait_ms { /* TW_NEVER: does not apply */
 	uint32_t generation;
 	bool set;
 	uint64_t root, idle, most;
-	uint64_t look; /* while no root has come, look at least so often */
+	uint64_t first; /* idle or most, what is shorter */
+	uint64_t look;  /* while no root has come, look at least so often */
 };
 
 struct tw_kept {
@@ -50,9 +51,10 @@ struct tw_shard {
 	struct tw_wheel wheel;
 	struct tw_verdicts verdicts;
 	struct tw_wait_ms newest, previous;
-	uint32_t oldest_record, youngest_record; /* FIFO of open traces */
-	uint32_t rematch_at;                     /* the next one that may be of a dead generation */
+	uint32_t rematch_at; /* records before it are not of a dead generation; TW_RECORD_NONE:
+	                        none is */
 	uint32_t unfiled;
+	uint32_t unfiled_at; /* where those are looked for next */
 	/* late spans of the request at hand that are to be kept: one trace at a time */
 	uint32_t late_record;
 	struct tw_verdict late_verdict;
@@ -80,24 +82,48 @@ static inline void tw_shard_clock(struct tw_shard *s, uint64_t now_ns)
 	if (ms > s->now_ms)
 		s->now_ms = ms;
 }
-void tw_shard_fifo_put(struct tw_shard *s, uint32_t i);
-void tw_shard_fifo_remove(struct tw_shard *s, uint32_t i);
+static inline uint64_t tw_shard_hash(const struct tw_shard *s, const struct tw_record *rec)
+{
+	return tw_hash_u64x2(s->config.key, rec->id.hi, rec->id.lo);
+}
+/* Two live, and one that died is met soon: 16 bits tell them apart. */
+static inline uint32_t tw_shard_generation(const struct tw_shard *s, const struct tw_record *rec)
+{
+	return s->newest.generation -
+	       (uint16_t)((uint16_t)s->newest.generation - tw_record_generation(rec));
+}
+static inline bool tw_shard_newest(const struct tw_shard *s, const struct tw_record *rec)
+{
+	return tw_record_generation(rec) == (uint16_t)s->newest.generation;
+}
 
 /* decide.c */
 /* Decides an open trace; false: the allocator has no place for a kept trace now, nothing happened.
  */
 bool tw_shard_decide(struct tw_shard *s, uint32_t record, enum tw_reason reason);
+/* Decides the traces whose spans came first; how many. 0: none is open, or no memory. */
 uint32_t tw_shard_decide_oldest(struct tw_shard *s, enum tw_reason reason, uint32_t most);
+/* The trace is gone: its entries are dead, its record is free. */
+void tw_shard_free(struct tw_shard *s, uint32_t record);
 /* Hands late spans on (state LATE → KEPT). */
 void tw_shard_keep(struct tw_shard *s, uint32_t record, const struct tw_trace_view *view,
                    const struct tw_verdict *v);
 bool tw_shard_ready_to_keep(struct tw_shard *s);
-void tw_shard_view(const struct tw_record *rec, enum tw_reason reason, struct tw_trace_view *out);
+void tw_shard_view(const struct tw_shard *s, uint32_t record, enum tw_reason reason,
+                   struct tw_trace_view *out);
 /* When a trace is due, and why. */
 uint64_t tw_shard_due_ms(const struct tw_shard *s, const struct tw_record *rec,
                          enum tw_reason *reason);
+/* The same where it is known better: of a trace that begins, and by the root that comes now. */
+uint64_t tw_shard_first_due_ms(const struct tw_shard *s, const struct tw_record *rec);
+uint64_t tw_shard_root_due_ms(const struct tw_shard *s, const struct tw_record *rec);
 void tw_shard_file(struct tw_shard *s, uint32_t record, uint64_t due_ms);
 bool tw_shard_generation_lives(const struct tw_shard *s, uint32_t generation);
+static inline bool tw_shard_lives(const struct tw_shard *s, const struct tw_record *rec)
+{
+	return tw_shard_newest(s, rec) ||
+	       (s->previous.set && tw_record_generation(rec) == (uint16_t)s->previous.generation);
+}
 /* The bits of a whole open trace, anew, with the newest generation. */
 void tw_shard_rematch(struct tw_shard *s, uint32_t record);
 

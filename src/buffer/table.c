@@ -56,22 +56,25 @@ static void array_put(struct tw_table_array *a, uint64_t slot)
 /* Empties slot `hole`, and moves those back that were displaced past it. */
 static void array_erase(struct tw_table_array *a, uint32_t hole)
 {
-	uint32_t at = hole;
+	uint64_t *slots = a->slots;
+	uint32_t mask = a->mask, at = hole, gap = 0;
 
 	for (;;) {
 		uint64_t slot;
 
-		at = (at + 1) & a->mask;
-		slot = a->slots[at];
+		at = (at + 1) & mask;
+		gap++;
+		slot = slots[at];
 		if (slot == 0)
 			break;
 		/* It may move when its home is not inside (hole, at]. */
-		if (((at - (uint32_t)(slot >> 32)) & a->mask) < ((at - hole) & a->mask))
+		if (((at - (uint32_t)(slot >> 32)) & mask) < gap)
 			continue;
-		a->slots[hole] = slot;
+		slots[hole] = slot;
 		hole = at;
+		gap = 0;
 	}
-	a->slots[hole] = 0;
+	slots[hole] = 0;
 }
 
 static bool array_take(struct tw_table_array *a, uint64_t slot)
@@ -143,7 +146,7 @@ static void grow_some(struct tw_table *t)
 		move_some(t);
 	} else if (t->next.slots) {
 		clear_some(t);
-	} else if (t->count >= slots / 5 * 3 && t->count >= t->refused_at &&
+	} else if (t->count >= slots / 3 * 2 && t->count >= t->refused_at &&
 	           slots < (UINT64_C(1) << 31)) {
 		t->refused_at = 0;
 		t->cursor = 0;

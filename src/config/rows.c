@@ -17,7 +17,7 @@ static const struct tw_option receive_rows[] = {
 static const struct tw_option buffer_rows[] = {
     {"bytes_max", TW_OPT_BYTES, AT(buffer.bytes_max), 4 * MIB, TIB},
     {"trace_spans_max", TW_OPT_COUNT, AT(buffer.trace_spans_max), 1, 10000000},
-    {"trace_bytes_max", TW_OPT_BYTES, AT(buffer.trace_bytes_max), 1024, TIB},
+    {"trace_bytes_max", TW_OPT_BYTES, AT(buffer.trace_bytes_max), 1024, 2048 * MIB},
 };
 
 static const struct tw_option verdict_rows[] = {

@@ -357,7 +357,7 @@ static void store_init(struct store *s)
 	                           .trace_bytes_max = 1 << 30,
 	                           .verdict_bytes_max = 1 << 12,
 	                           .verdict_keep_ns = 1};
-	struct tw_shard_config c = {.opts = o, .shards = 1, .key = {7, 8}, .ops = &ops, .ctx = s};
+	struct tw_shard_config c = {.opts = o, .shards = 1, .key = {1, 2}, .ops = &ops, .ctx = s};
 
 	s->pool = c.pool = tw_pool_create(&o, 1);
 	CHECK(s->pool);

@@ -35,8 +35,8 @@ struct tw_trace_view {
 	uint64_t bytes;               /* wire size of its spans */
 	uint32_t span_count, error_count;
 	uint64_t randomness;   /* explicit rv, else the low 56 bits of the id */
-	uint64_t service_hash; /* of service.name of the root span, else of the first span seen; 0:
-	                          unknown */
+	uint64_t service_hash; /* 40 bits, of service.name of the root span, else of the first span
+	                          seen; 0: unknown */
 	bool has_root;
 	uint8_t reason;      /* enum tw_reason */
 	uint32_t generation; /* of the rules that the record began with */

@@ -7,7 +7,7 @@
 #include "tw/base/mem.h"
 
 #define FAIL_MAX         200u
-#define BOOT_ALLOCATIONS 19u
+#define BOOT_ALLOCATIONS 21u
 
 static void boot_fails_cleanly(void **state)
 {

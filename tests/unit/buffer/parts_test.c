@@ -6,7 +6,8 @@
 #include <cmocka.h>
 #include <stdlib.h>
 
-#include "log.h"
+#include "pack.h"
+#include "reclaim.h"
 #include "table.h"
 #include "tw/base/mem.h"
 #include "verdict.h"
@@ -253,7 +254,7 @@ static void wheel_fires_in_time(void **state)
 		if (due[i] == 0) {
 			uint64_t want = now + mix(step + 9) % (step % 10 == 0 ? 500000 : 3000);
 
-			due[i] = tw_wheel_put(&w, i, i * 3, want);
+			due[i] = tw_wheel_put(&w, i + 1, want);
 			assert_true(due[i] <= want);
 			assert_true(due[i] == want || due[i] > now + 100000);
 			due[i] = due[i] == 0 ? UINT64_MAX : due[i];
@@ -261,11 +262,12 @@ static void wheel_fires_in_time(void **state)
 		now += step % 1000 == 0 ? 400000 : mix(step + 5) % 20;
 		while ((n = tw_wheel_take(&w, now, e, 8)) > 0) {
 			for (uint32_t k = 0; k < n; k++) {
-				assert_int_equal(e[k].tag, e[k].record * 3);
-				assert_true(
-				    due[e[k].record] != 0 &&
-				    (due[e[k].record] <= now || due[e[k].record] == UINT64_MAX));
-				due[e[k].record] = 0;
+				uint64_t *filed = &due[e[k].record - 1];
+
+				assert_true(*filed != 0 && (*filed <= now || *filed == UINT64_MAX));
+				assert_int_equal(e[k].at_ms,
+				                 *filed == UINT64_MAX ? 0 : (uint32_t)*filed);
+				*filed = 0;
 			}
 		}
 		for (uint32_t k = 0; k < N_WHEEL; k++)
@@ -297,7 +299,7 @@ static void wheel_is_swept(void **state)
 	(void)state;
 	assert_int_equal(tw_wheel_init(&w, p), 0);
 	for (uint32_t i = 1; i <= n; i++)
-		(void)tw_wheel_put(&w, i, 4, mix(i) % 500);
+		(void)tw_wheel_put(&w, i, mix(i) % 500);
 	assert_int_equal(w.entries, n);
 	bytes = tw_wheel_bytes(&w);
 	while (w.entries > n / 2)
@@ -306,13 +308,13 @@ static void wheel_is_swept(void **state)
 	tw_wheel_sweep(&w, n, is_odd, NULL);
 	assert_int_equal(w.entries, n / 2);
 	for (uint32_t i = 1; i < n; i += 2)
-		(void)tw_wheel_put(&w, i, 5, mix(i) % 500);
+		(void)tw_wheel_put(&w, i, mix(i) % 500);
 	assert_int_equal(tw_wheel_bytes(&w), bytes);
 	for (uint64_t ms = 0; ms < 500; ms++) {
 		while ((k = tw_wheel_take(&w, ms, e, 64)) > 0) {
 			for (uint32_t j = 0; j < k; j++) {
 				assert_int_equal(mix(e[j].record) % 500, ms);
-				assert_int_equal(e[j].tag, 4 + e[j].record % 2);
+				assert_int_equal(e[j].at_ms, ms);
 			}
 			got += k;
 		}
@@ -438,17 +440,17 @@ static void records_are_reused(void **state)
 {
 	struct tw_pool *p = pool_of(4, 1);
 	struct tw_records r;
-	uint32_t i, j, tag, n = 1;
+	uint32_t i, j, n = 1;
 
 	(void)state;
 	assert_int_equal(tw_records_init(&r, p), 0);
 	i = tw_records_get(&r);
-	tag = tw_record_at(&r, i)->tag;
 	tw_record_at(&r, i)->bytes = 7;
+	tw_record_at(&r, i)->state = TW_RECORD_OPEN;
 	tw_records_put(&r, i);
+	assert_int_equal(tw_record_at(&r, i)->state, TW_RECORD_FREE);
 	j = tw_records_get(&r);
 	assert_int_equal(i, j);
-	assert_int_not_equal(tw_record_at(&r, j)->tag, tag);
 	assert_int_equal(tw_record_at(&r, j)->bytes, 0);
 	while (tw_records_get(&r) != TW_RECORD_NONE)
 		n++;
@@ -458,6 +460,337 @@ static void records_are_reused(void **state)
 		assert_int_not_equal(tw_records_get(&r), TW_RECORD_NONE);
 	tw_records_deinit(&r);
 	tw_pool_destroy(&p);
+}
+
+/* One with entries in the open segment rests until another one is open, or until many do. */
+static void records_rest(void **state)
+{
+	struct tw_pool *p = pool_of(4, 1);
+	struct tw_records r;
+	uint32_t i[TW_RECORDS_REST_MAX + 2];
+	const uint32_t n = TW_RECORDS_REST_MAX;
+
+	(void)state;
+	assert_int_equal(tw_records_init(&r, p), 0);
+	for (uint32_t k = 0; k < n + 2; k++)
+		i[k] = tw_records_get(&r);
+	tw_records_rest(&r, i[0], 7);
+	assert_false(tw_records_may_wake(&r, 7));
+	assert_int_not_equal(tw_records_get(&r), i[0]);
+	for (uint32_t k = 1; k <= n; k++)
+		tw_records_rest(&r, i[k], 7);
+	assert_int_equal(tw_records_get(&r), i[0]); /* the one that rested longest */
+	assert_true(tw_records_may_wake(&r, 8));
+	tw_records_rest(&r, i[n + 1], 8); /* the others are free now */
+	for (uint32_t k = 1; k <= n; k++)
+		assert_int_equal(tw_records_get(&r), i[k]);
+	assert_true(tw_records_may_wake(&r, 9));
+	tw_records_wake(&r);
+	assert_int_equal(tw_records_get(&r), i[n + 1]);
+	assert_false(tw_records_may_wake(&r, 10));
+	assert_int_equal(r.held, n + 3);
+	tw_records_deinit(&r);
+	tw_pool_destroy(&p);
+}
+
+/* Only chunks with such a trace have memory for it; without memory the trace has none. */
+static void records_have_randomness_apart(void **state)
+{
+	struct tw_pool *p = pool_of(4, 1);
+	struct tw_records r;
+	uint64_t before;
+	uint32_t i, j;
+
+	(void)state;
+	assert_int_equal(tw_records_init(&r, p), 0);
+	i = tw_records_get(&r);
+	j = tw_records_get(&r);
+	before = tw_budget_used(&p->held);
+	(void)tw_mem_fail_at(1, false);
+	tw_records_set_rv(&r, i, 5);
+	(void)tw_mem_fail_at(0, false);
+	assert_false(tw_record_at(&r, i)->has_rv);
+	assert_int_equal(tw_budget_used(&p->held), before);
+	tw_records_set_rv(&r, i, 6);
+	tw_records_set_rv(&r, j, UINT64_MAX >> 8);
+	assert_true(tw_record_at(&r, i)->has_rv && tw_record_at(&r, j)->has_rv);
+	assert_int_equal(tw_records_rv(&r, i), 6);
+	assert_true(tw_records_rv(&r, j) == UINT64_MAX >> 8);
+	assert_int_equal(tw_budget_used(&p->held), before + 8 * TW_RECORDS_PER_CHUNK);
+	assert_int_equal(tw_records_bytes(&r), tw_budget_used(&p->held));
+	tw_records_put(&r, i);
+	assert_false(tw_record_at(&r, tw_records_get(&r))->has_rv);
+	tw_records_deinit(&r);
+	assert_true(tw_budget_used(&p->held) < before);
+	tw_pool_destroy(&p);
+}
+
+/* ---- the log: what lives in it ---- */
+
+#define ENTRY_BYTES 1000u
+
+struct bare { /* a log with made entries: no request, no heads but one */
+	struct tw_pool *pool;
+	struct tw_records r;
+	struct tw_log l;
+};
+
+static void bare_init(struct bare *b)
+{
+	b->pool = pool_of(64, 1);
+	assert_int_equal(tw_records_init(&b->r, b->pool), 0);
+	assert_int_equal(tw_log_init(&b->l, b->pool, (struct tw_hash_key){1, 2}), 0);
+}
+
+static void bare_deinit(struct bare *b)
+{
+	tw_log_deinit(&b->l);
+	tw_records_deinit(&b->r);
+	tw_pool_destroy(&b->pool);
+}
+
+static void bare_open(struct bare *b)
+{
+	uint32_t slot = tw_pool_get(b->pool, TW_SEGMENT_BYTES, true);
+
+	assert_int_not_equal(slot, TW_SLOT_NONE);
+	tw_log_close(&b->l);
+	tw_log_hold(&b->l, slot);
+	tw_log_open(&b->l, slot);
+}
+
+static uint32_t bare_begin(struct bare *b)
+{
+	uint32_t i = tw_records_get(&b->r);
+
+	tw_record_at(&b->r, i)->state = TW_RECORD_OPEN;
+	tw_log_hold_trace(&b->l, tw_record_at(&b->r, i));
+	return i;
+}
+
+static void bare_end(struct bare *b, uint32_t i)
+{
+	tw_log_drop_trace(&b->l, tw_record_at(&b->r, i));
+	tw_records_put(&b->r, i);
+	tw_log_reclaim(&b->l);
+}
+
+static void bare_append(struct bare *b, uint32_t i, uint64_t span_id)
+{
+	struct tw_value v = {.type = TW_VALUE_STRING};
+	struct tw_resource res = {.slots = &v};
+	struct tw_scope sc = {0};
+	static const uint8_t bytes[ENTRY_BYTES];
+	struct tw_span sp = {.span_id = span_id, .bytes = bytes, .bytes_n = ENTRY_BYTES};
+	struct tw_request req = {.spans = &sp,
+	                         .span_count = 1,
+	                         .resources = &res,
+	                         .resource_count = 1,
+	                         .scopes = &sc,
+	                         .scope_count = 1};
+
+	tw_log_begin(&b->l, &req);
+	assert_true(tw_log_fits(&b->l, tw_log_need(&b->l, &req, &sp)));
+	tw_log_append(&b->l, &req, &sp, tw_record_at(&b->r, i), i);
+	tw_record_count(tw_record_at(&b->r, i), false);
+}
+
+/* Ids of the chain, newest first, are first, first − step … */
+static void bare_check(struct bare *b, uint32_t i, uint64_t first, uint64_t step, uint32_t n)
+{
+	uint64_t link = tw_record_at(&b->r, i)->head;
+
+	for (uint32_t k = 0; k < n; k++) {
+		const struct tw_entry *e = tw_entry_at(&b->l, link);
+
+		assert_int_equal(e->span_id, first - k * step);
+		assert_int_equal(e->record, i);
+		link = e->word & TW_LINK_MASK;
+	}
+	assert_int_equal(link, 0);
+}
+
+/* A segment goes when all that began in it or before are gone, without anybody looking into it. */
+static void log_dies_by_age(void **state)
+{
+	struct bare b;
+	uint32_t i, j, k;
+
+	(void)state;
+	bare_init(&b);
+	i = bare_begin(&b);
+	bare_append(&b, i, 1);
+	bare_open(&b);
+	j = bare_begin(&b);
+	bare_append(&b, j, 2);
+	bare_append(&b, i, 3);
+	bare_open(&b);
+	k = bare_begin(&b);
+	bare_append(&b, k, 4);
+	bare_append(&b, j, 5);
+	assert_int_equal(b.l.segments, 4); /* and the reserve */
+	bare_end(&b, j);
+	assert_int_equal(b.l.segments, 4);
+	bare_end(&b, i);
+	assert_int_equal(b.l.segments, 2);
+	bare_check(&b, k, 4, 1, 1);
+	bare_open(&b);
+	assert_int_equal(b.l.segments, 3);
+	bare_end(&b, k);
+	assert_int_equal(b.l.segments, 2);
+	assert_int_equal(b.l.live, 0);
+	assert_int_equal(b.l.span_bytes, 0);
+	bare_deinit(&b);
+}
+
+/* A trace that is held while so many segments come and go that numbers are met again holds its
+ * segment; those after it are found by looking, also those that nothing lives in. */
+static void log_outlived_by_one(void **state)
+{
+	struct bare b;
+	uint32_t i, looks = 100;
+	uint64_t moved;
+
+	(void)state;
+	bare_init(&b);
+	i = bare_begin(&b);
+	bare_append(&b, i, 1);
+	for (uint32_t n = 0; n < 3 * TW_LOG_NUMBERS; n++) {
+		uint32_t j, victim;
+
+		bare_open(&b);
+		j = bare_begin(&b);
+		for (uint32_t k = 0; k < 10; k++)
+			bare_append(&b, j, 10 + k);
+		bare_check(&b, j, 19, 1, 10);
+		bare_end(&b, j);
+		if (n % 20 != 19)
+			continue;
+		while ((victim = tw_log_victim(&b.l, &b.r, 4, TW_SEGMENT_BYTES, &looks)) !=
+		       TW_SLOT_NONE) {
+			assert_true(tw_log_compact(&b.l, &b.r, victim, &moved));
+			tw_log_unhold(&b.l, victim);
+			tw_pool_put(b.pool, victim);
+		}
+		assert_true(looks > 0);
+		looks = 100;
+		assert_int_equal(b.l.segments, 2);
+		bare_check(&b, i, 1, 1, 1);
+	}
+	bare_end(&b, i);
+	bare_open(&b);
+	tw_log_reclaim(&b.l);
+	assert_int_equal(b.l.segments, 2);
+	assert_int_equal(b.l.live, 0);
+	bare_deinit(&b);
+}
+
+/* Entries of traces that are gone name records that others have now, which began before or after
+ * the segment was closed, in it or not. What is moved is the living's, in its order. */
+static void log_compacts_after_reuse(void **state)
+{
+	struct bare b;
+	uint32_t longs[20], shorts[20], victim, looks = 1;
+	uint64_t moved, live;
+
+	(void)state;
+	bare_init(&b);
+	for (uint32_t k = 0; k < 20; k++) {
+		longs[k] = bare_begin(&b);
+		bare_append(&b, longs[k], 100 * k + 1);
+	}
+	/* Records that are used again and again within one segment. */
+	for (uint32_t round = 0; round < 20; round++) {
+		for (uint32_t k = 0; k < 20; k++) {
+			shorts[k] = bare_begin(&b);
+			bare_append(&b, shorts[k], 5000 + k);
+			bare_append(&b, shorts[k], 5100 + k);
+		}
+		bare_append(&b, longs[round], 100 * round + 2);
+		for (uint32_t k = 0; k < 20 && round < 19; k++)
+			bare_end(&b, shorts[k]);
+	}
+	bare_open(&b);
+	for (uint32_t k = 0; k < 20; k++) {
+		bare_append(&b, longs[k], 100 * k + 3);
+		bare_append(&b, shorts[k], 5200 + k);
+	}
+	live = b.l.live;
+	/* Somebody who looks believes that all of the shorts' entries live, as their records do. */
+	assert_int_equal(tw_log_victim(&b.l, &b.r, 4, TW_SEGMENT_BYTES, &looks), TW_SLOT_NONE);
+	victim = b.l.oldest;
+	assert_true(tw_log_compact(&b.l, &b.r, victim, &moved));
+	assert_int_equal(moved, 80 * tw_entry_size(ENTRY_BYTES));
+	assert_int_equal(b.l.live, live);
+	tw_log_unhold(&b.l, victim);
+	tw_pool_put(b.pool, victim);
+	for (uint32_t k = 0; k < 20; k++) {
+		bare_check(&b, longs[k], 100 * k + 3, 1, 3);
+		bare_check(&b, shorts[k], 5200 + k, 100, 3);
+		assert_int_equal(tw_record_at(&b.r, longs[k])->stored,
+		                 3 * tw_entry_size(ENTRY_BYTES));
+	}
+	/* Others have the records now: nothing of the segment lives. */
+	bare_open(&b);
+	for (uint32_t k = 0; k < 19; k++) {
+		bare_end(&b, longs[k]);
+		bare_end(&b, shorts[k]);
+	}
+	bare_end(&b, shorts[19]);
+	for (uint32_t k = 0; k < 20; k++)
+		bare_append(&b, bare_begin(&b), 9000 + k);
+	assert_int_equal(b.l.segments, 3);
+	looks = 1;
+	victim = tw_log_victim(&b.l, &b.r, 4, TW_SEGMENT_BYTES, &looks);
+	assert_int_equal(victim, b.l.oldest);
+	assert_true(tw_log_compact(&b.l, &b.r, victim, &moved));
+	assert_int_equal(moved, 3 * tw_entry_size(ENTRY_BYTES));
+	tw_log_unhold(&b.l, victim);
+	tw_pool_put(b.pool, victim);
+	bare_check(&b, longs[19], 1903, 1, 3);
+	bare_deinit(&b);
+}
+
+/* The open trace whose spans came first is found, whatever was moved, kept or given back. */
+static void log_tells_the_eldest(void **state)
+{
+	struct bare b;
+	uint32_t i[40], blocks_of_one = 0;
+	uint64_t blocks = UINT64_MAX, moved;
+
+	(void)state;
+	bare_init(&b);
+	assert_int_equal(tw_log_eldest(&b.l, &b.r, &blocks), TW_RECORD_NONE);
+	for (uint32_t k = 0; k < 40; k++) {
+		i[k] = bare_begin(&b);
+		bare_append(&b, i[k], k);
+		if (k % 10 == 9)
+			bare_open(&b);
+	}
+	assert_int_equal(tw_log_eldest(&b.l, &b.r, &blocks), i[0]);
+	assert_int_equal(tw_log_eldest(&b.l, &b.r, &blocks), i[0]);
+	bare_end(&b, i[0]);
+	tw_record_at(&b.r, i[1])->state = TW_RECORD_KEPT;
+	assert_int_equal(tw_log_eldest(&b.l, &b.r, &blocks), i[2]);
+	for (uint32_t k = 2; k < 9; k++)
+		bare_end(&b, i[k]);
+	/* Its segment is moved away while the search stands in it. */
+	assert_int_equal(tw_log_eldest(&b.l, &b.r, &blocks), i[9]);
+	assert_true(tw_log_compact(&b.l, &b.r, b.l.oldest, &moved));
+	assert_int_equal(tw_log_eldest(&b.l, &b.r, &blocks), i[10]);
+	for (uint32_t k = 10; k < 40; k++)
+		bare_end(&b, i[k]);
+	/* In bounds. */
+	while (blocks = 1, tw_log_eldest(&b.l, &b.r, &blocks) == TW_RECORD_NONE)
+		assert_true(++blocks_of_one < 100);
+	blocks = UINT64_MAX;
+	assert_int_equal(tw_log_eldest(&b.l, &b.r, &blocks), i[9]);
+	bare_end(&b, i[9]);
+	assert_int_equal(tw_log_eldest(&b.l, &b.r, &blocks), TW_RECORD_NONE);
+	i[0] = bare_begin(&b);
+	bare_append(&b, i[0], 7);
+	assert_int_equal(tw_log_eldest(&b.l, &b.r, &blocks), i[0]);
+	bare_deinit(&b);
 }
 
 int main(void)
@@ -474,9 +807,15 @@ int main(void)
 	    cmocka_unit_test(wheel_is_swept),
 	    cmocka_unit_test(verdicts_remember),
 	    cmocka_unit_test(verdicts_forget_the_oldest),
+	    cmocka_unit_test(records_are_reused),
 	    cmocka_unit_test(verdicts_stay_while_there_is_room),
 	    cmocka_unit_test(verdicts_expire),
-	    cmocka_unit_test(records_are_reused),
+	    cmocka_unit_test(records_rest),
+	    cmocka_unit_test(records_have_randomness_apart),
+	    cmocka_unit_test(log_dies_by_age),
+	    cmocka_unit_test(log_outlived_by_one),
+	    cmocka_unit_test(log_compacts_after_reuse),
+	    cmocka_unit_test(log_tells_the_eldest),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
