@@ -351,7 +351,7 @@ static uint64_t operation_hash(const struct tw_log_operation *op)
 }
 
 /* For the rest of the request, if the array could grow. */
-static const struct tw_op_slot *known(struct tw_log *l, const struct tw_template *t,
+static const struct tw_op_slot *known(struct tw_log *l, const struct tw_template *t, uint64_t hash,
                                       uint32_t operation, uint32_t off)
 {
 	struct tw_op_slot *o =
@@ -360,7 +360,7 @@ static const struct tw_op_slot *known(struct tw_log *l, const struct tw_template
 	*o = (struct tw_op_slot){.off = off,
 	                         .stamp = l->stamp,
 	                         .kind_of = tw_template_kind_of(t),
-	                         .uses = &l->uses[t->hash % TW_LOG_USES],
+	                         .uses = &l->uses[hash % TW_LOG_USES],
 	                         .value_count = (uint8_t)t->layout.value_count,
 	                         .has_parent = t->layout.has_parent,
 	                         .fixed = t->fixed};
@@ -375,14 +375,15 @@ const struct tw_op_slot *tw_log_operation(struct tw_log *l, const struct tw_requ
 	struct tw_log_operation op = {.series = t->fixed ? sp->series : TW_SERIES_DIFFERS,
 	                              .kind = sp->kind,
 	                              .status = sp->status};
-	uint64_t scope = req->scopes[sp->scope].hash;
+	uint64_t scope = req->scopes[sp->scope].hash,
+	         hash = req->operations[sp->operation - 1].hash;
 	struct tw_operation_slot *slot;
 	uint32_t off;
 
-	slot = tw_log_operation_slot(l, t, scope);
-	if (slot->epoch == l->epoch && slot->template == t->hash && slot->scope == scope &&
+	slot = tw_log_operation_slot(l, hash, scope);
+	if (slot->epoch == l->epoch && slot->template == hash && slot->scope == scope &&
 	    slot->series == op.series)
-		return known(l, t, sp->operation, slot->off);
+		return known(l, t, hash, sp->operation, slot->off);
 	/* What the index has no place for would be written once more for each request; and where
 	 * there are thousands of operations, few spans of each come before the segment is full, so
 	 * that templates would cost more than they save. */
@@ -392,8 +393,8 @@ const struct tw_op_slot *tw_log_operation(struct tw_log *l, const struct tw_requ
 	op.scope_off = scope_put(l, req, sp->scope);
 	op.template_off = head_put(l, tw_slice(layout, layout->size), t->hash, TW_HEAD_TEMPLATE, 0);
 	off = head_put(l, tw_slice(&op, sizeof(op)), operation_hash(&op), TW_HEAD_OPERATION, 0);
-	*slot = (struct tw_operation_slot){t->hash, scope, op.series, off, l->epoch, 0};
-	return known(l, t, sp->operation, off);
+	*slot = (struct tw_operation_slot){hash, scope, op.series, off, l->epoch, 0};
+	return known(l, t, hash, sp->operation, off);
 }
 
 uint32_t tw_log_copy_operation(struct tw_log *l, const uint8_t *segment, uint32_t off,

@@ -148,10 +148,10 @@ static inline bool tw_log_knows(const struct tw_log *l, uint32_t operation)
 {
 	return operation - 1 < l->operation_cap && l->operations[operation - 1].stamp == l->stamp;
 }
-static inline struct tw_operation_slot *
-tw_log_operation_slot(const struct tw_log *l, const struct tw_template *t, uint64_t scope)
+static inline struct tw_operation_slot *tw_log_operation_slot(const struct tw_log *l,
+                                                              uint64_t template, uint64_t scope)
 {
-	return &l->operation_slots[(t->hash ^ scope) % TW_LOG_OPERATIONS];
+	return &l->operation_slots[(template ^ scope) % TW_LOG_OPERATIONS];
 }
 /* Asks for what packing will read: the values, and where the operation may be. always_inline: see
  * tw_table_prefetch. */
@@ -159,7 +159,7 @@ static inline __attribute__((always_inline)) void
 tw_log_prefetch(const struct tw_log *l, const struct tw_request *req, const struct tw_span *sp)
 {
 	const struct tw_place *place = &req->places[sp->places];
-	const struct tw_template *t;
+	uint64_t hash;
 
 	if (sp->operation == 0)
 		return;
@@ -170,9 +170,9 @@ tw_log_prefetch(const struct tw_log *l, const struct tw_request *req, const stru
 		__builtin_prefetch(sp->bytes + place[op->value_count / 2].at);
 		__builtin_prefetch(op->uses);
 	} else {
-		t = req->operations[sp->operation - 1].template;
-		__builtin_prefetch(tw_log_operation_slot(l, t, req->scopes[sp->scope].hash));
-		__builtin_prefetch(&l->uses[t->hash % TW_LOG_USES]);
+		hash = req->operations[sp->operation - 1].hash;
+		__builtin_prefetch(tw_log_operation_slot(l, hash, req->scopes[sp->scope].hash));
+		__builtin_prefetch(&l->uses[hash % TW_LOG_USES]);
 	}
 }
 /* Is there so much room that nobody has to count? For usual spans with usual heads in a segment

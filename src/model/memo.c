@@ -59,12 +59,12 @@ static struct place *place_of(struct tw_memo *m, uint64_t hash)
 
 static uint64_t hash_of(const struct tw_request *r, const struct tw_operation *op)
 {
-	return op->template->hash ^ r->scopes[op->scope].hash;
+	return op->hash ^ r->scopes[op->scope].hash;
 }
 
 static bool is_at(const struct place *p, const struct tw_request *r, const struct tw_operation *op)
 {
-	return p->template == op->template->hash && p->scope == r->scopes[op->scope].hash;
+	return p->template == op->hash && p->scope == r->scopes[op->scope].hash;
 }
 
 static void recall(struct tw_memo *m, const struct tw_request *r, struct tw_operation *op)
@@ -116,7 +116,7 @@ void tw_memo_store(struct tw_memo *m, const struct tw_request *r)
 		if (!is_at(p, r, op) && p->template != 0 &&
 		    (is_at(p + 1, r, op) || p[1].template == 0 || hash_of(r, op) >> 63))
 			p++;
-		*p = (struct place){.template = op->template->hash,
+		*p = (struct place){.template = op->hash,
 		                    .scope = r->scopes[op->scope].hash,
 		                    .series = op->series,
 		                    .counted = op->counted,

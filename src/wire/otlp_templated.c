@@ -350,7 +350,7 @@ static __attribute__((noinline)) bool renew(struct scan *s, struct shape *sh, st
 }
 
 /* The template's operation in this request and scope. */
-static inline bool operation(struct scan *s, struct tw_template *t, uint32_t scope)
+static inline bool operation(struct scan *s, struct tw_template *t, uint64_t hash, uint32_t scope)
 {
 	struct tw_request *r = s->r;
 
@@ -360,7 +360,8 @@ static inline bool operation(struct scan *s, struct tw_template *t, uint32_t sco
 	    !tw_request_room_operations(r, 1, 0))
 		return false;
 	tw_template_get(t);
-	r->operations[r->operation_count] = (struct tw_operation){.template = t, .scope = scope};
+	r->operations[r->operation_count] =
+	    (struct tw_operation){.template = t, .hash = hash, .scope = scope};
 	t->stamp = s->templates->stamp;
 	t->scope = scope;
 	t->operation = ++r->operation_count;
@@ -507,7 +508,7 @@ bool SCAN_KNOWN(struct scan *s, struct tw_span *v, const uint8_t *p, const uint8
 	t->spans++;
 	x.hash = hash_of(t, x.name, x.name_n, x.kind, x.parent_id != NULL);
 	template = known(s, &x, p, end, missed);
-	if (TW_UNLIKELY(!template || !operation(s, template, scope)))
+	if (TW_UNLIKELY(!template || !operation(s, template, template->hash, scope)))
 		return false;
 	fill(s, v, &x, template);
 	t->stats.recognised++;
@@ -619,7 +620,7 @@ fits(const struct tw_image *im, const uint8_t *span, const uint8_t *end, struct 
 static __attribute__((noinline)) bool image_operation(struct scan *s, struct tw_image *im,
                                                       uint32_t scope)
 {
-	if (!operation(s, im->template, scope))
+	if (!operation(s, im->template, im->hash, scope))
 		return false;
 	im->stamp = s->templates->stamp;
 	im->scope = scope;

@@ -87,6 +87,7 @@ struct tw_image {
 	struct tw_image *next;         /* in its slot */
 	/* second line */
 	uint8_t common[TW_SPAN_COMMON_BYTES]; /* of its spans' views */
+	uint64_t hash;                        /* the template's */
 	/* Of all pieces by 32: the span's bytes, then a mask of what has to be equal: all of a
 	 * byte, or of a text that may differ, its high bit. Then the pieces, a struct tw_place for
 	 * each value (its `at` from the piece's begin), keys. */

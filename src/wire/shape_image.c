@@ -186,6 +186,7 @@ static struct tw_image *make(struct tw_template *t, const struct tw_span *v, con
 		return NULL;
 	memset(im, 0, *bytes);
 	im->template = t;
+	im->hash = t->hash;
 	im->elastic = elastic;
 	im->pieces_at = tail;
 	im->places_at = tail + d.pieces * (uint32_t)sizeof(struct image_piece);

@@ -102,6 +102,7 @@ struct tw_span {
  * for all, if it depends on nothing that differs. */
 struct tw_operation {
 	struct tw_template *template;
+	uint64_t hash; /* the template's */
 	uint32_t scope;
 	uint32_t series;              /* metrics: if counted */
 	uint64_t mask[TW_MASK_WORDS]; /* rules: if matched */

@@ -14,7 +14,7 @@ static struct tw_scope scope[2];
 /* A request of one operation; what is known of it. */
 static struct tw_operation ask(struct tw_memo *m, uint32_t t, uint32_t s)
 {
-	struct tw_operation op = {.template = &template[t], .scope = s};
+	struct tw_operation op = {.template = &template[t], .hash = template[t].hash, .scope = s};
 	struct tw_request r = {
 	    .operations = &op, .operation_count = 1, .scopes = scope, .scope_count = 2};
 
@@ -25,6 +25,7 @@ static struct tw_operation ask(struct tw_memo *m, uint32_t t, uint32_t s)
 static void tell(struct tw_memo *m, uint32_t t, uint32_t s, uint32_t series, bool counted)
 {
 	struct tw_operation op = {.template = &template[t],
+	                          .hash = template[t].hash,
 	                          .scope = s,
 	                          .series = series,
 	                          .mask = {series + 1},
