@@ -1,5 +1,7 @@
 """Named cases: registered with @case, run in order, one line each; the exit code is that of a test."""
+import shutil
 import sys
+import tempfile
 import time
 import traceback
 
@@ -15,8 +17,10 @@ def case(name):
 
 
 def run(setup=None, after=None):
-    """Runs the cases, or those that have a command line argument in their name. after(context) follows each."""
+    """Runs the cases, or those that have a command line argument in their name. after(context) follows each. Their
+    files go to one folder, which stays where a case failed."""
     only = sys.argv[1:]
+    tempfile.tempdir = tempfile.mkdtemp(prefix="traceweir-test-")
     passed = failed = 0
     context = setup() if setup else None
     for name, f in _cases:
@@ -41,5 +45,9 @@ def run(setup=None, after=None):
         except AssertionError as e:
             failed += 1
             print(f"FAILED at the end: {e}")
+    if failed:
+        print(f"their files: {tempfile.tempdir}")
+    else:
+        shutil.rmtree(tempfile.tempdir, ignore_errors=True)
     print(f"{passed} passed, {failed} failed")
     sys.exit(1 if failed or not passed else 0)
