@@ -667,6 +667,28 @@ static inline __attribute__((always_inline)) bool take(struct scan *s, struct tw
 	return true;
 }
 
+/* The image that the span fits; it is the first of its slot then, where those that come often are.
+ * Not what the pass before saw: a span that is learnt may have changed it. */
+static inline __attribute__((always_inline)) struct tw_image *
+find_image(struct tw_templates *t, const struct ahead *a, struct tw_place *place)
+{
+	struct tw_image **at = &t->images[a->slot], *im = *at;
+
+	if (TW_LIKELY(im && fits(im, a->p, a->end, place)))
+		return im;
+	while (im) {
+		at = &im->next;
+		im = *at;
+		if (im && fits(im, a->p, a->end, place)) {
+			*at = im->next;
+			im->next = t->images[a->slot];
+			t->images[a->slot] = im;
+			break;
+		}
+	}
+	return im;
+}
+
 const uint8_t *SCAN_RUN(struct scan *s, const uint8_t *p, const uint8_t *end, uint32_t scope,
                         int *error)
 {
@@ -704,11 +726,9 @@ const uint8_t *SCAN_RUN(struct scan *s, const uint8_t *p, const uint8_t *end, ui
 		}
 		s->spans_seen += n;
 		for (uint32_t i = 0; i < n; i++) {
-			struct tw_image *im = t->images[a[i].slot];
+			struct tw_image *im =
+			    find_image(t, &a[i], s->r->places + s->r->place_count);
 
-			/* Not what the pass before saw: a span that is learnt may change it. */
-			while (im && !fits(im, a[i].p, a[i].end, s->r->places + s->r->place_count))
-				im = im->next;
 			if (TW_LIKELY(im && take(s, im, &a[i], scope))) {
 				t->spans++;
 				t->stats.recognised++;

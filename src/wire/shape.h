@@ -94,7 +94,7 @@ struct tw_image {
 	_Alignas(64) uint8_t block[];
 };
 #define IMAGE_STEP 64u
-#define IMAGES_MAX 4u /* in one slot */
+#define IMAGES_MAX 8u /* in one slot */
 
 static inline const struct image_piece *image_pieces(const struct tw_image *im)
 {
