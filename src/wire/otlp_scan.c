@@ -254,6 +254,19 @@ static void open_group(struct group *g, const struct tw_request *r, const uint8_
 	    .begin = p, .end = p + n, .first_span = r->span_count, .first_scope = r->scope_count};
 }
 
+/* Of a group that has ended: not where its head is not UTF-8. */
+static bool has_spans(struct scan *s, const struct group *g)
+{
+	struct tw_request *r = s->r;
+
+	if (g->head.utf8_at && r->span_count > g->first_span) {
+		scan_reject(s, TW_REJECT_UTF8, r->span_count - g->first_span, g->head.utf8_at,
+		            UINT32_MAX, "not UTF-8");
+		drop_spans(r, g->first_span);
+	}
+	return r->span_count > g->first_span;
+}
+
 static int end_scope(struct tw_scan *w)
 {
 	struct scan *s = &w->s;
@@ -263,12 +276,7 @@ static int end_scope(struct tw_scan *w)
 	int e;
 
 	w->place = IN_RESOURCE;
-	if (g->head.utf8_at && r->span_count > g->first_span) {
-		scan_reject(s, TW_REJECT_UTF8, r->span_count - g->first_span, g->head.utf8_at,
-		            UINT32_MAX, "not UTF-8");
-		drop_spans(r, g->first_span);
-	}
-	if (r->span_count == g->first_span)
+	if (!has_spans(s, g))
 		return 0;
 	e = head_slice(s, g, TW_PB_TAG(2, TW_PB_LEN), &head);
 	return e ? e : add_scope(s, head, r->resource_count);
@@ -325,14 +333,10 @@ static int end_resource(struct tw_scan *w)
 	int e;
 
 	w->place = IN_REQUEST;
-	if (g->head.utf8_at && r->span_count > g->first_span) {
-		scan_reject(s, TW_REJECT_UTF8, r->span_count - g->first_span, g->head.utf8_at,
-		            UINT32_MAX, "not UTF-8");
-		drop_spans(r, g->first_span);
+	if (!has_spans(s, g)) {
 		r->scope_count = g->first_scope;
-	}
-	if (r->span_count == g->first_span)
 		return 0;
+	}
 	e = head_slice(s, g, TW_PB_TAG(2, TW_PB_LEN), &head);
 	return e ? e : add_resource(s, head, g->first_scope);
 }
