@@ -100,6 +100,7 @@ static void build(struct body *b, struct tw_hash_key key)
 		exit(3);
 	b->req.span_count = REQUEST_SPANS;
 	b->req.scope_count = b->req.resource_count = SERVICES;
+	b->req.heads_max = 20 + 64;
 	for (uint32_t i = 0; i < SERVICES; i++) {
 		memset(b->heads[i], (int)('a' + i), sizeof(b->heads[i]));
 		b->service[i] = (struct tw_value){.type = TW_VALUE_STRING,

@@ -236,13 +236,7 @@ static void slots_ready(void **slots, size_t size, uint32_t *cap, uint32_t count
 void tw_log_begin(struct tw_log *l, const struct tw_request *req)
 {
 	next_stamp(l);
-	l->small_heads = true;
-	for (uint32_t i = 0; i < req->scope_count; i++) {
-		const struct tw_scope *sc = &req->scopes[i];
-
-		if (sc->head.n + req->resources[sc->resource].head.n > HEADS_SMALL)
-			l->small_heads = false;
-	}
+	l->small_heads = req->heads_max <= HEADS_SMALL;
 	set_roomy(l);
 	slots_ready((void **)&l->scopes, sizeof(*l->scopes), &l->scope_cap, req->scope_count);
 	slots_ready((void **)&l->operations, sizeof(*l->operations), &l->operation_cap,
@@ -304,6 +298,7 @@ static uint32_t scope_put(struct tw_log *l, const struct tw_request *req, uint32
 
 	if (TW_LIKELY(scope < l->scope_cap && l->scopes[scope].stamp == l->stamp))
 		return l->scopes[scope].off;
+	TW_ASSERT(sc->head.n + res->head.n <= req->heads_max);
 	off = head_put(l, res->head, res->hash, TW_HEAD_RESOURCE, 0);
 	off = head_put(l, sc->head, sc->hash, TW_HEAD_SCOPE, off);
 	if (scope < l->scope_cap)
@@ -455,7 +450,6 @@ uint32_t tw_log_append_whole(struct tw_log *l, const struct tw_request *req,
 	struct tw_segment *g = &l->pool->slots[l->open];
 	struct tw_entry *e = (struct tw_entry *)(g->mem + g->used);
 
-	e->word = 0;
 	e->bytes_n = sp->bytes_n;
 	e->scope_off = scope_off;
 	e->series = sp->series;

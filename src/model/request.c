@@ -59,6 +59,7 @@ void tw_request_reset(struct tw_request *r)
 	r->span_count = r->resource_count = r->scope_count = 0;
 	r->value_count = r->place_count = 0;
 	r->span_bytes = 0;
+	r->heads_max = 0;
 	r->plain_count = 0;
 	memset(r->rejected, 0, sizeof(r->rejected));
 	r->reject_text[0] = '\0';

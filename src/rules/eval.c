@@ -447,8 +447,6 @@ void tw_rules_match_spans(const struct tw_rules *r, struct tw_matcher *m, struct
 {
 	struct subject s;
 
-	if (all_known(req))
-		return;
 	begin(&s, r, m, NULL);
 	for (uint32_t i = at; i < at + n; i++) {
 		struct tw_span *span = &req->spans[i];
@@ -468,6 +466,8 @@ void tw_rules_match_spans(const struct tw_rules *r, struct tw_matcher *m, struct
 
 void tw_rules_match_request(const struct tw_rules *r, struct tw_matcher *m, struct tw_request *req)
 {
+	if (all_known(req))
+		return;
 	for (uint32_t i = 0; i < req->resource_count; i++)
 		req->resources[i].matched = false;
 	tw_rules_match_spans(r, m, req, 0, req->span_count);

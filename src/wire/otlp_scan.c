@@ -204,9 +204,13 @@ static int add_resource(struct scan *s, struct tw_slice head, uint32_t first_sco
 		r->value_count += 64u - (uint32_t)__builtin_clzll(a.set);
 	}
 	chained.k0 ^= res->hash;
-	for (uint32_t i = first_scope; i < r->scope_count; i++)
-		r->scopes[i].hash =
-		    tw_hash_bytes(chained, r->scopes[i].head.p, r->scopes[i].head.n);
+	for (uint32_t i = first_scope; i < r->scope_count; i++) {
+		struct tw_slice own = r->scopes[i].head;
+
+		r->scopes[i].hash = tw_hash_bytes(chained, own.p, own.n);
+		if (own.n + head.n > r->heads_max)
+			r->heads_max = own.n + head.n;
+	}
 	return 0;
 }
 

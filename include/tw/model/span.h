@@ -88,11 +88,10 @@ struct tw_span {
 	uint8_t pad;
 	/* one more */
 	uint32_t operation; /* 1 + index; 0: the span has no template */
-	uint32_t places;    /* the first of its template's differing values, in tw_request.places;
-	                       spans may share them */
+	uint32_t places;    /* the first of its template's differing values, in tw_request.places */
 	uint32_t scope;     /* index */
 	uint32_t series;    /* metrics: the RED series */
-	uint64_t mask[TW_MASK_WORDS]; /* rules: spanset bits */
+	uint64_t mask[TW_MASK_WORDS]; /* rules: spanset bits; read them by tw_span_mask */
 };
 
 #define TW_SPAN_COMMON_AT    offsetof(struct tw_span, slots_set)
@@ -137,6 +136,7 @@ struct tw_request { /* pooled: arrays keep their memory from request to request 
 	size_t value_count, value_cap;
 	size_t place_count, place_cap;
 	uint64_t span_bytes;  /* of all spans: sum of bytes_n */
+	size_t heads_max;     /* no scope's head and its resource's are longer together */
 	uint32_t plain_count; /* spans without an operation, at most */
 	uint32_t rejected[TW_REJECT_COUNT];
 	char reject_text[160]; /* the first rejected span: field and offset */

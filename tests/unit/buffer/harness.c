@@ -128,6 +128,7 @@ static void make_heads(struct harness *h, struct made *m, const struct h_span *s
 {
 	static const char *const names[] = {"a", "checkout", "cart", "front end"};
 	bool used[H_RESOURCES] = {false};
+	size_t heads;
 
 	for (uint32_t i = 0; i < n; i++)
 		used[spans[i].scope / 2] = true;
@@ -149,6 +150,9 @@ static void make_heads(struct harness *h, struct made *m, const struct h_span *s
 		sc->head = scope_head(c);
 		sc->hash = tw_fold(tw_hash_bytes(h->key, sc->head.p, sc->head.n),
 		                   m->req.resources[c / 2].hash | 1);
+		heads = sc->head.n + m->req.resources[c / 2].head.n;
+		if (heads > m->req.heads_max)
+			m->req.heads_max = heads;
 	}
 }
 

@@ -92,6 +92,7 @@ static void make(struct request *q, uint32_t shard, uint64_t r)
 	q->req.resources = &q->resource;
 	q->req.span_count = SPANS;
 	q->req.scope_count = q->req.resource_count = 1;
+	q->req.heads_max = 8 + 5;
 	q->resource.head = tw_slice("resource", 8);
 	q->resource.hash = 11;
 	q->scope.head = tw_slice("scope", 5);
