@@ -16,6 +16,17 @@ static uint64_t least(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
+/* What lives in a closed segment goes into the open one; false: not all of it had room. */
+static bool move_living(struct tw_shard *s, uint32_t victim)
+{
+	uint64_t moved;
+	bool whole = tw_log_compact(&s->log, &s->records, victim, &moved);
+
+	s->st.compactions++;
+	s->st.compacted_bytes += moved;
+	return whole;
+}
+
 /* Compacts a closed segment into the reserve, which is then the open one; the emptied segment is
  * the new reserve. Needs no memory, so it works when there is none. */
 static bool swap_compact(struct tw_shard *s, uint32_t sixteenths, uint64_t need, uint32_t looks)
@@ -23,7 +34,6 @@ static bool swap_compact(struct tw_shard *s, uint32_t sixteenths, uint64_t need,
 	struct tw_log *l = &s->log;
 	const uint64_t room = TW_SEGMENT_BYTES - sizeof(struct tw_segment_header);
 	uint32_t victim, reserve = l->reserve;
-	uint64_t moved;
 
 	if (reserve == TW_SLOT_NONE || need > room)
 		return false;
@@ -32,14 +42,9 @@ static bool swap_compact(struct tw_shard *s, uint32_t sixteenths, uint64_t need,
 		return false;
 	l->reserve = TW_SLOT_NONE;
 	tw_log_open(l, reserve);
-	s->st.compactions++;
-	if (!tw_log_compact(l, &s->records, victim, &moved)) {
-		/* Heads that the index of the open segment no longer took; what was moved is moved.
-		 */
-		s->st.compacted_bytes += moved;
+	/* Heads that the index of the open segment no longer took; what was moved is moved. */
+	if (!move_living(s, victim))
 		return tw_log_fits(l, need);
-	}
-	s->st.compacted_bytes += moved;
 	if (l->pool->slots[victim].capacity == TW_SEGMENT_BYTES) {
 		l->reserve = victim;
 	} else {
@@ -55,6 +60,7 @@ static bool open_from_pool(struct tw_shard *s, uint32_t capacity, bool force)
 
 	if (slot == TW_SLOT_NONE)
 		return false;
+	tw_log_close(&s->log); /* if one is open still */
 	tw_log_hold(&s->log, slot);
 	tw_log_open(&s->log, slot);
 	return true;
@@ -206,33 +212,22 @@ static bool worth_compacting(const struct tw_shard *s)
  * moved was one step. */
 static bool open_to_move(struct tw_shard *s)
 {
-	uint32_t slot = tw_pool_get(s->config.pool, TW_SEGMENT_BYTES, false);
-
-	if (slot != TW_SLOT_NONE) {
-		tw_log_close(&s->log);
-		tw_log_hold(&s->log, slot);
-		tw_log_open(&s->log, slot);
+	if (open_from_pool(s, TW_SEGMENT_BYTES, false))
 		return true;
-	}
 	if (!tw_pool_over(s->config.pool))
 		return false;
 	tw_log_close(&s->log);
 	return swap_compact(s, HALF, 0, 1);
 }
 
-/* Moves what lives in a closed segment into the open one, which has the room. */
+/* The open one has the room. */
 static bool empty_segment(struct tw_shard *s, uint32_t victim)
 {
-	uint64_t moved;
-	bool whole = tw_log_compact(&s->log, &s->records, victim, &moved);
-
-	s->st.compactions++;
-	s->st.compacted_bytes += moved;
-	if (whole) {
-		tw_log_unhold(&s->log, victim);
-		tw_pool_put(s->log.pool, victim);
-	}
-	return whole;
+	if (!move_living(s, victim))
+		return false;
+	tw_log_unhold(&s->log, victim);
+	tw_pool_put(s->log.pool, victim);
+	return true;
 }
 
 /* A look into a segment for each quarter of one that has died: the work stays in proportion. What

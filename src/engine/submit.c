@@ -210,6 +210,11 @@ static inline uint32_t spans_left(const struct tw_ticket *t)
 	return t->req.span_count - t->through;
 }
 
+static uint32_t step_of(uint32_t left)
+{
+	return left < TW_CORE_STEP_SPANS ? left : TW_CORE_STEP_SPANS;
+}
+
 /* Counts what the owners of the next n spans get. */
 static void survey(struct tw_core *c, struct tw_ticket *t, uint32_t n)
 {
@@ -243,7 +248,6 @@ static bool group_begin(struct tw_core *c, struct tw_ticket *t)
 			return false;
 		t->idx = p;
 		t->idx_cap = n;
-		t->idx_same = 0;
 	}
 	for (uint32_t o = 0; o < c->s->workers; o++) {
 		t->batch[o].idx = t->idx + at;
@@ -367,10 +371,9 @@ static void hand_out(struct tw_core *c, struct tw_ticket *t)
 static void count_step(struct tw_core *c, struct tw_ticket *t)
 {
 	struct tw_request part = t->req;
-	uint32_t left = t->req.span_count - t->counted;
 
 	part.spans += t->counted;
-	part.span_count = left < TW_CORE_STEP_SPANS ? left : TW_CORE_STEP_SPANS;
+	part.span_count = step_of(t->req.span_count - t->counted);
 	tw_red_count(c->red, &part, t->gen->slot);
 	t->counted += part.span_count;
 	if (t->counted < t->req.span_count)
@@ -384,8 +387,7 @@ static void count_step(struct tw_core *c, struct tw_ticket *t)
 static bool commit_step(struct tw_core *c, struct tw_ticket *t)
 {
 	struct tw_batch_ref *own = &t->batch[c->index];
-	uint32_t left = own->n - t->added,
-	         n = left < TW_CORE_STEP_SPANS ? left : TW_CORE_STEP_SPANS;
+	uint32_t n = step_of(own->n - t->added);
 
 	if (t->counted < t->req.span_count) {
 		count_step(c, t);
@@ -528,11 +530,6 @@ static bool scan_step(struct tw_core *c, struct tw_ticket *t)
 	survey_begin(c, t);
 	t->phase = MATCH;
 	return false;
-}
-
-static uint32_t step_of(uint32_t left)
-{
-	return left < TW_CORE_STEP_SPANS ? left : TW_CORE_STEP_SPANS;
 }
 
 static bool match_step(struct tw_core *c, struct tw_ticket *t)

@@ -10,9 +10,9 @@ struct draft {
 	const struct tw_place *place;
 	uint32_t elastic;
 	struct tw_image *im;
-	struct image_piece *piece, *first_piece;
+	struct image_piece *piece;
 	struct tw_place *fixed;
-	uint32_t blocks, pieces, fixed_count, keys; /* bytes, and counts */
+	uint32_t blocks, pieces, keys; /* bytes of the first and the last */
 };
 
 /* A mask can't say what its bytes may be: of an event, of a text that is not ASCII, of a number
