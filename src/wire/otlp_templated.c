@@ -368,6 +368,18 @@ static inline bool operation(struct scan *s, struct tw_template *t, uint64_t has
 	return true;
 }
 
+/* parent_id NULL: none. false: one of them is zero. */
+static inline bool read_ids(struct tw_span *v, const uint8_t *trace_id, const uint8_t *span_id,
+                            const uint8_t *parent_id)
+{
+	v->trace_id.hi = tw_pb_be64(trace_id);
+	v->trace_id.lo = tw_pb_be64(trace_id + 8);
+	v->span_id = tw_pb_be64(span_id);
+	v->parent_id = parent_id ? tw_pb_be64(parent_id) : 0;
+	return TW_LIKELY((v->trace_id.hi | v->trace_id.lo) != 0 && v->span_id != 0 &&
+	                 (!parent_id || v->parent_id != 0));
+}
+
 /* Slots of which some differ: the template's, with the span's own on top. */
 static void fill_slots(struct tw_request *r, struct tw_span *v, const struct tw_template *t,
                        const struct tw_place *place)
@@ -399,16 +411,29 @@ static void fill_slots(struct tw_request *r, struct tw_span *v, const struct tw_
 	}
 }
 
-static inline void fill(struct scan *s, struct tw_span *v, const struct prefix *x,
-                        const struct tw_template *t)
+/* What is left of a view once its template's part and `operation` are there: the request has it. */
+static inline void add_view(struct scan *s, struct tw_span *v, const struct tw_template *t,
+                            bool fixed, uint32_t value_count)
 {
 	struct tw_request *r = s->r;
 
+	v->hash = tw_hash_u64x2(s->key, v->trace_id.hi, v->trace_id.lo);
+	v->places = (uint32_t)r->place_count;
+	if (TW_UNLIKELY(!fixed))
+		fill_slots(r, v, t, r->places + r->place_count);
+	r->place_count += value_count;
+	r->span_count++;
+	r->span_bytes += v->bytes_n;
+	s->templates->stats.recognised++;
+}
+
+static inline void fill(struct scan *s, struct tw_span *v, const struct prefix *x,
+                        const struct tw_template *t)
+{
 	v->start_ns = tw_pb_le64(x->start);
 	v->duration_ns = tw_pb_le64(x->end) - v->start_ns;
 	v->name = x->name;
 	v->name_n = x->name_n;
-	v->hash = tw_hash_u64x2(s->key, v->trace_id.hi, v->trace_id.lo);
 	v->tracestate = NULL;
 	v->tracestate_n = 0;
 	v->w3c_flags = t->w3c_flags;
@@ -420,14 +445,9 @@ static inline void fill(struct scan *s, struct tw_span *v, const struct prefix *
 	    (uint8_t)((v->parent_id ? 0 : TW_SPAN_ROOT) | (t->w3c_flags & 2 ? TW_SPAN_RANDOM : 0));
 	v->operation = t->operation;
 	v->pad = 0;
-	v->places = (uint32_t)r->place_count;
 	v->slots_set = t->slots_set;
 	v->slots = t->slots;
-	if (!t->fixed)
-		fill_slots(r, v, t, r->places + r->place_count);
-	r->place_count += t->layout.value_count;
-	r->span_count++;
-	r->span_bytes += v->bytes_n;
+	add_view(s, v, t, t->fixed, t->layout.value_count);
 }
 
 /* ---- along the trie ---- */
@@ -495,12 +515,7 @@ bool SCAN_KNOWN(struct scan *s, struct tw_span *v, const uint8_t *p, const uint8
 	missed->learn = false;
 	if (TW_UNLIKELY(end - p > TW_TEMPLATE_SPAN_MAX || !read_prefix(&x, p, end)))
 		return false;
-	v->trace_id.hi = tw_pb_be64(x.trace_id);
-	v->trace_id.lo = tw_pb_be64(x.trace_id + 8);
-	v->span_id = tw_pb_be64(x.span_id);
-	v->parent_id = x.parent_id ? tw_pb_be64(x.parent_id) : 0;
-	if (TW_UNLIKELY((v->trace_id.hi | v->trace_id.lo) == 0 || v->span_id == 0 ||
-	                (x.parent_id && v->parent_id == 0)))
+	if (!read_ids(v, x.trace_id, x.span_id, x.parent_id))
 		return false;
 	if (TW_UNLIKELY(r->place_cap - r->place_count < TW_TEMPLATE_VALUES_MAX) &&
 	    !tw_request_room_operations(r, 0, TW_TEMPLATE_VALUES_MAX))
@@ -511,7 +526,6 @@ bool SCAN_KNOWN(struct scan *s, struct tw_span *v, const uint8_t *p, const uint8
 	if (TW_UNLIKELY(!template || !operation(s, template, template->hash, scope)))
 		return false;
 	fill(s, v, &x, template);
-	t->stats.recognised++;
 	shape_image(t, missed->shape, template, v, &x, r->places + v->places);
 	return true;
 }
@@ -631,20 +645,16 @@ static __attribute__((noinline)) bool image_operation(struct scan *s, struct tw_
 static inline __attribute__((always_inline)) bool take(struct scan *s, struct tw_image *im,
                                                        const struct ahead *a, uint32_t scope)
 {
-	struct tw_request *r = s->r;
-	struct tw_span *v = &r->spans[r->span_count];
+	struct tw_span *v = &s->r->spans[s->r->span_count];
 	const uint8_t *p = a->p;
 	uint64_t end_ns;
 
-	v->trace_id.hi = tw_pb_be64(p + 2);
-	v->trace_id.lo = tw_pb_be64(p + 10);
-	v->span_id = tw_pb_be64(p + 20);
-	v->parent_id = im->has_parent ? tw_pb_be64(p + 30) : 0;
+	if (!read_ids(v, p + 2, p + 20, im->has_parent ? p + 30 : NULL))
+		return false;
 	v->start_ns = tw_pb_le64(p + im->start_at);
 	end_ns = tw_pb_le64(p + im->start_at + 9);
 	v->duration_ns = end_ns - v->start_ns;
-	if (TW_UNLIKELY((v->trace_id.hi | v->trace_id.lo) == 0 || v->span_id == 0 ||
-	                end_ns < v->start_ns || (im->has_parent && v->parent_id == 0)))
+	if (TW_UNLIKELY(end_ns < v->start_ns))
 		return false;
 	if (TW_UNLIKELY(im->stamp != s->templates->stamp || im->scope != scope) &&
 	    !image_operation(s, im, scope))
@@ -653,16 +663,10 @@ static inline __attribute__((always_inline)) bool take(struct scan *s, struct tw
 	v->bytes_n = (uint32_t)(a->end - p);
 	v->name = p + im->name_at;
 	v->name_n = im->name_n;
-	v->hash = tw_hash_u64x2(s->key, v->trace_id.hi, v->trace_id.lo);
 	memcpy((uint8_t *)v + TW_SPAN_COMMON_AT, im->common, TW_SPAN_COMMON_BYTES);
 	v->operation = im->operation;
-	v->places = (uint32_t)r->place_count;
 	v->scope = scope;
-	if (TW_UNLIKELY(!im->fixed))
-		fill_slots(r, v, im->template, r->places + r->place_count);
-	r->place_count += im->value_count;
-	r->span_count++;
-	r->span_bytes += v->bytes_n;
+	add_view(s, v, im->template, im->fixed, im->value_count);
 	im->hits++;
 	return true;
 }
@@ -672,19 +676,14 @@ static inline __attribute__((always_inline)) bool take(struct scan *s, struct tw
 static inline __attribute__((always_inline)) struct tw_image *
 find_image(struct tw_templates *t, const struct ahead *a, struct tw_place *place)
 {
-	struct tw_image **at = &t->images[a->slot], *im = *at;
+	struct tw_image **const first = &t->images[a->slot], **at = first, *im;
 
-	if (TW_LIKELY(im && fits(im, a->p, a->end, place)))
-		return im;
-	while (im) {
+	while ((im = *at) != NULL && !fits(im, a->p, a->end, place))
 		at = &im->next;
-		im = *at;
-		if (im && fits(im, a->p, a->end, place)) {
-			*at = im->next;
-			im->next = t->images[a->slot];
-			t->images[a->slot] = im;
-			break;
-		}
+	if (TW_UNLIKELY(im && at != first)) {
+		*at = im->next;
+		im->next = *first;
+		*first = im;
 	}
 	return im;
 }
@@ -731,7 +730,6 @@ const uint8_t *SCAN_RUN(struct scan *s, const uint8_t *p, const uint8_t *end, ui
 
 			if (TW_LIKELY(im && take(s, im, &a[i], scope))) {
 				t->spans++;
-				t->stats.recognised++;
 				continue;
 			}
 			*error = scan_span(s, a[i].at, a[i].p, a[i].end, scope);
