@@ -355,7 +355,7 @@ static void fire_group(struct tw_shard *s, const struct tw_wheel_entry *e, uint3
 		entry[due] = &e[k];
 		hash[due] = tw_shard_hash(s, rec);
 		tw_table_prefetch(&s->table, hash[due]);
-		tw_verdicts_prefetch_put(&s->verdicts, hash[due++]);
+		tw_verdicts_prefetch(&s->verdicts, hash[due++], true);
 	}
 	/* Filed for the same time twice, it may be stale by now. */
 	for (uint32_t k = 0; k < due; k++)

@@ -468,7 +468,7 @@ static void group_probe(const struct tw_shard *s, struct group *g, const struct 
 			continue; /* a run: the record of the one before */
 		g->hint[k] = hint_of(s, tw_table_next(&s->table, &p));
 		if (g->hint[k].i == TW_RECORD_NONE) {
-			tw_verdicts_prefetch(&s->verdicts, sp->hash);
+			tw_verdicts_prefetch(&s->verdicts, sp->hash, false);
 		} else {
 			__builtin_prefetch(g->hint[k].rec, 1);
 			__builtin_prefetch((const char *)(g->hint[k].rec + 1) - 1, 1);

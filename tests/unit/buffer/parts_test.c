@@ -357,53 +357,77 @@ static void verdicts_remember(void **state)
 	tw_verdicts_deinit(&v);
 }
 
-static void verdicts_forget_the_oldest(void **state)
+/* Of kept traces more is remembered: every k-th is one, 0: none. */
+static struct tw_verdict verdict_of(uint32_t i, uint32_t k)
 {
-	struct tw_verdicts v;
-	struct tw_verdict d = {.keep = true}, got;
-	uint64_t recent = 0;
-	const uint32_t n = 20000;
-
-	(void)state;
-	assert_int_equal(tw_verdicts_init(&v, 8192 * 24, UINT64_MAX), 0);
-	for (uint32_t i = 1; i <= n; i++) {
-		d.rule = (uint16_t)i;
-		tw_verdicts_put(&v, mix(i), &d, i);
-		/* One that is asked for again and again is never given up. */
-		assert_true(tw_verdicts_get(&v, mix(1), 0, i, &got));
-	}
-	assert_true(v.entries <= 8192 && v.entries > 8000);
-	for (uint32_t i = n - 4095; i <= n; i++)
-		recent += tw_verdicts_get(&v, mix(i), 0, n, &got) && got.rule == (uint16_t)i;
-	assert_true(recent > 4000); /* half the capacity: a bucket rarely overflows */
-	tw_verdicts_deinit(&v);
+	return (struct tw_verdict){.keep = k != 0 && i % k == 0,
+	                           .rule = (uint16_t)i,
+	                           .threshold = i,
+	                           .destinations = (uint8_t)i};
 }
 
-/* Nothing is forgotten while a quarter of the places is free, in tables small and large: a trace
+static bool remembers(struct tw_verdicts *v, uint64_t hash, uint32_t i, uint32_t k, uint64_t now_s)
+{
+	const struct tw_verdict d = verdict_of(i, k);
+	struct tw_verdict got;
+
+	return tw_verdicts_get(v, hash, 0, now_s, &got) && got.keep == d.keep &&
+	       got.rule == d.rule &&
+	       (!d.keep || (got.threshold == i && got.destinations == (uint8_t)i));
+}
+
+static void verdicts_forget_the_oldest(void **state)
+{
+	const uint32_t lines = 2048, n = 30000;
+
+	(void)state;
+	for (uint32_t k = 0; k <= 3; k++) {
+		const uint32_t entries = lines * 4 * (k == 0 ? 1 : k) / (k == 0 ? 1 : k + 1);
+		struct tw_verdicts v;
+		uint32_t recent = 0;
+
+		assert_int_equal(tw_verdicts_init(&v, lines * 64, UINT64_MAX), 0);
+		for (uint32_t i = 1; i <= n; i++) {
+			const struct tw_verdict d = verdict_of(i, k);
+
+			tw_verdicts_put(&v, mix(i), &d, i);
+			/* One that is asked for again and again is never given up. */
+			assert_true(remembers(&v, mix(1), 1, k, i));
+			assert_true(tw_verdicts_bytes(&v) <= lines * 64);
+		}
+		assert_true(v.entries <= entries && v.entries > entries / 100 * 86);
+		for (uint32_t i = n - entries / 2 + 1; i <= n; i++)
+			recent += remembers(&v, mix(i), i, k, n);
+		/* Of half as many as have a place; two kept ones fill a bucket. */
+		assert_true(recent > entries / 2 / 100 * (k == 1 ? 84 : k == 0 ? 93 : 86));
+		tw_verdicts_deinit(&v);
+	}
+}
+
+/* Nothing is forgotten while a quarter of the lines is free, in tables small and large: a trace
  * whose verdict is gone would be decided a second time. */
 static void verdicts_stay_while_there_is_room(void **state)
 {
-	const uint32_t sizes[] = {30, 100, 500, 3000, 6000, 100000}; /* the last but one: of 8192 */
+	const uint32_t sizes[] = {30, 100, 500, 3000, 6000, 100000};
 	uint64_t id = 0;
 
 	(void)state;
-	for (uint32_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
-		const uint64_t places = sizes[k] == 100000 ? 1 << 20 : 8192;
-
-		for (uint32_t n = 0; n < 200000; n += sizes[k]) {
+	for (uint32_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
+		for (uint32_t n = 0; n < 200000; n += sizes[s]) {
+			const uint32_t k = n / sizes[s] % 4, size = sizes[s];
 			struct tw_verdicts v;
-			struct tw_verdict d = {.keep = true}, got;
 
-			assert_int_equal(tw_verdicts_init(&v, places * 24, UINT64_MAX), 0);
-			for (uint32_t i = 0; i < sizes[k]; i++) {
-				d.rule = (uint16_t)i;
+			assert_int_equal(tw_verdicts_init(&v, UINT64_C(1) << 24, UINT64_MAX), 0);
+			for (uint32_t i = 0; i < size; i++) {
+				const struct tw_verdict d = verdict_of(i, k);
+
 				tw_verdicts_put(&v, mix(id + i), &d, i);
 			}
-			assert_int_equal(v.entries, sizes[k]);
-			for (uint32_t i = 0; i < sizes[k]; i++)
-				assert_true(tw_verdicts_get(&v, mix(id + i), 0, sizes[k], &got) &&
-				            got.rule == (uint16_t)i);
-			id += sizes[k];
+			assert_int_equal(v.entries, size);
+			assert_true(tw_verdicts_bytes(&v) < size * (k == 1 ? 60 : 48) + 1024);
+			for (uint32_t i = 0; i < size; i++)
+				assert_true(remembers(&v, mix(id + i), i, k, size));
+			id += size;
 			tw_verdicts_deinit(&v);
 		}
 	}
