@@ -175,8 +175,12 @@ static struct tw_head_slot *head_slot(const struct tw_log *l, struct tw_slice he
 		if (s->hash != hash)
 			continue;
 		h = tw_head_at(open_mem(l), s->off);
-		if ((h->word & TW_HEAD_KIND) == kind && h->resource_off == resource_off &&
-		    tw_slice_eq(tw_head_bytes(h), head))
+		if ((h->word & TW_HEAD_KIND) != kind || h->resource_off != resource_off)
+			continue;
+		/* A template is some 500 bytes, asked for a hundred times a segment, and its hash
+		 * is a keyed one: it is believed. */
+		if (kind == TW_HEAD_TEMPLATE ? (uint32_t)h->word == head.n
+		                             : tw_slice_eq(tw_head_bytes(h), head))
 			return s;
 	}
 }
@@ -192,28 +196,36 @@ static uint32_t head_find(const struct tw_log *l, struct tw_slice head, uint64_t
 	return s->epoch == l->epoch ? s->off : 0;
 }
 
-/* Finds or writes; the caller has seen that it fits. */
-static uint32_t head_put(struct tw_log *l, struct tw_slice head, uint64_t hash, uint64_t kind,
-                         uint32_t resource_off)
+/* Behind what is there; the caller has seen that it fits. Returns its offset. */
+static uint32_t head_write(struct tw_log *l, struct tw_slice head, uint64_t hash, uint64_t kind,
+                           uint32_t resource_off)
 {
 	struct tw_segment *g = &l->pool->slots[l->open];
-	struct tw_head_slot *s = head_slot(l, head, hash, kind, resource_off);
-	struct tw_head *h;
 	uint32_t off = g->used, size = (uint32_t)tw_head_size(head.n);
+	struct tw_head *h = (struct tw_head *)(g->mem + off);
 
-	if (s->epoch == l->epoch)
-		return s->off;
-	h = (struct tw_head *)(g->mem + off);
 	*h = (struct tw_head){kind | head.n, hash, resource_off};
 	if (head.n > 0)
 		memcpy(h + 1, head.p, head.n);
 	g->used += size;
 	g->heads += size;
 	l->heads += size;
-	if (l->head_count < HEAD_SLOTS / 2) {
+	l->head_count++;
+	return off;
+}
+
+/* Finds or writes; likewise. */
+static uint32_t head_put(struct tw_log *l, struct tw_slice head, uint64_t hash, uint64_t kind,
+                         uint32_t resource_off)
+{
+	struct tw_head_slot *s = head_slot(l, head, hash, kind, resource_off);
+	uint32_t off;
+
+	if (s->epoch == l->epoch)
+		return s->off;
+	off = head_write(l, head, hash, kind, resource_off);
+	if (l->head_count <= HEAD_SLOTS / 2)
 		*s = (struct tw_head_slot){hash, off, l->epoch};
-		l->head_count++;
-	}
 	return off;
 }
 
@@ -354,10 +366,10 @@ static const struct tw_op_slot *known(struct tw_log *l, const struct tw_template
 
 	*o = (struct tw_op_slot){.off = off,
 	                         .stamp = l->stamp,
-	                         .kind_of = tw_template_kind_of(t),
+	                         .kinds = t->kinds,
 	                         .uses = &l->uses[hash % TW_LOG_USES],
-	                         .value_count = (uint8_t)t->layout.value_count,
-	                         .has_parent = t->layout.has_parent,
+	                         .value_count = t->value_count,
+	                         .has_parent = t->has_parent,
 	                         .fixed = t->fixed};
 	return o;
 }
@@ -366,18 +378,17 @@ const struct tw_op_slot *tw_log_operation(struct tw_log *l, const struct tw_requ
                                           const struct tw_span *sp)
 {
 	const struct tw_template *t = req->operations[sp->operation - 1].template;
-	const struct tw_layout *layout = &t->layout;
 	struct tw_log_operation op = {.series = t->fixed ? sp->series : TW_SERIES_DIFFERS,
 	                              .kind = sp->kind,
 	                              .status = sp->status};
 	uint64_t scope = req->scopes[sp->scope].hash,
 	         hash = req->operations[sp->operation - 1].hash;
-	struct tw_operation_slot *slot;
+	struct tw_operation_slot *slot = tw_log_operation_slot(l, hash, scope);
+	struct tw_slice head = tw_slice(&op, sizeof(op));
+	bool same = slot->template == hash && slot->scope == scope && slot->series == op.series;
 	uint32_t off;
 
-	slot = tw_log_operation_slot(l, hash, scope);
-	if (slot->epoch == l->epoch && slot->template == hash && slot->scope == scope &&
-	    slot->series == op.series)
+	if (TW_LIKELY(same && slot->epoch == l->epoch))
 		return known(l, t, hash, sp->operation, slot->off);
 	/* What the index has no place for would be written once more for each request; and where
 	 * there are thousands of operations, few spans of each come before the segment is full, so
@@ -386,8 +397,12 @@ const struct tw_op_slot *tw_log_operation(struct tw_log *l, const struct tw_requ
 	    l->pool->slots[l->open].heads > HEADS_MAX)
 		return NULL;
 	op.scope_off = scope_put(l, req, sp->scope);
-	op.template_off = head_put(l, tw_slice(layout, layout->size), t->hash, TW_HEAD_TEMPLATE, 0);
-	off = head_put(l, tw_slice(&op, sizeof(op)), operation_hash(&op), TW_HEAD_OPERATION, 0);
+	op.template_off =
+	    head_put(l, tw_slice(&t->layout, t->layout.size), t->hash, TW_HEAD_TEMPLATE, 0);
+	/* The slot has been this operation's since before the segment was opened: it is not there.
+	 */
+	off = same ? head_write(l, head, operation_hash(&op), TW_HEAD_OPERATION, 0)
+	           : head_put(l, head, operation_hash(&op), TW_HEAD_OPERATION, 0);
 	*slot = (struct tw_operation_slot){hash, scope, op.series, off, l->epoch, 0};
 	return known(l, t, hash, sp->operation, off);
 }
@@ -432,12 +447,7 @@ uint32_t tw_log_put_text(struct tw_log *l, struct tw_slice text, uint64_t hash)
 	g->used += size;
 	g->heads += size;
 	l->heads += size;
-	t->hash = hash;
-	t->off = off;
-	t->epoch = l->epoch;
-	t->n = (uint8_t)(text.n <= TW_TEXT_INLINE ? text.n : TW_TEXT_INLINE + 1);
-	if (text.n <= TW_TEXT_INLINE)
-		memcpy(t->text, text.p, text.n);
+	*t = (struct tw_text_slot){hash, off, l->epoch};
 	return off;
 }
 

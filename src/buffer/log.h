@@ -28,7 +28,7 @@ struct tw_scope_slot { /* scopes of the request at hand */
 };
 struct tw_op_slot { /* and operations: what packing needs of them */
 	uint32_t off, stamp;
-	const uint8_t *kind_of;   /* of the template's differing values */
+	uint64_t kinds;           /* of the differing values, as in the template */
 	struct tw_text_use *uses; /* of each of them */
 	uint8_t value_count;
 	bool has_parent, fixed; /* as in the template */
@@ -44,11 +44,8 @@ struct tw_log_text { /* came a second time: goes into the segment behind the ent
 struct tw_text_slot { /* texts of the open segment */
 	uint64_t hash;
 	uint32_t off, epoch;
-	uint8_t n; /* TW_TEXT_INLINE + 1: longer, and not here */
-	uint8_t text[47];
 };
-_Static_assert(sizeof(struct tw_text_slot) == 64, "a cache line");
-#define TW_TEXT_INLINE    47u
+#define TW_TEXT_HASHED    24u /* of a text that is no longer, the hash has every byte */
 #define TW_LOG_TEXT_SLOTS 2048u
 struct tw_operation_slot { /* operations of the open segment, so that a request finds them at once
 	                    */
@@ -163,14 +160,15 @@ tw_log_prefetch(const struct tw_log *l, const struct tw_request *req, const stru
 
 	if (sp->operation == 0)
 		return;
-	__builtin_prefetch(sp->bytes + place->at);
+	for (uint32_t i = 0; i < 4; i++)
+		__builtin_prefetch(sp->bytes + place->at + i * 64);
 	if (TW_LIKELY(tw_log_knows(l, sp->operation))) {
 		const struct tw_op_slot *op = &l->operations[sp->operation - 1];
 
-		__builtin_prefetch(sp->bytes + place[op->value_count / 2].at);
 		__builtin_prefetch(op->uses);
 	} else {
 		hash = req->operations[sp->operation - 1].hash;
+		__builtin_prefetch(&req->operations[sp->operation - 1].template->hash);
 		__builtin_prefetch(tw_log_operation_slot(l, hash, req->scopes[sp->scope].hash));
 		__builtin_prefetch(&l->uses[hash % TW_LOG_USES]);
 	}
@@ -197,19 +195,15 @@ static inline struct tw_entry *tw_entry_at(const struct tw_log *l, uint64_t link
 {
 	return (struct tw_entry *)(l->pool->slots[tw_link_slot(link)].mem + tw_link_off(link));
 }
-/* Two places for each hash. A short text is compared where it is found. */
+/* Two places for each hash, in one cache line. A short text is what its keyed hash says: as with
+ * verdicts, a wrong answer needs two that are the same in 64 bits. */
 static inline bool tw_log_is_text(const struct tw_log *l, const struct tw_text_slot *t,
                                   struct tw_slice text, uint64_t hash)
 {
-	struct tw_slice it = tw_slice(t->text, text.n);
-
 	if (t->hash != hash || t->epoch != l->epoch)
 		return false;
-	if (TW_UNLIKELY(text.n > TW_TEXT_INLINE))
-		it = tw_text_at(l->seg->mem, t->off);
-	else if (t->n != text.n)
-		return false;
-	return it.n == text.n && memcmp(it.p, text.p, text.n) == 0;
+	return TW_LIKELY(text.n <= TW_TEXT_HASHED) ||
+	       tw_slice_eq(tw_text_at(l->seg->mem, t->off), text);
 }
 /* Its offset in the open segment; 0: it is not there. */
 static inline uint32_t tw_log_find_text(const struct tw_log *l, struct tw_slice text, uint64_t hash)

@@ -214,7 +214,8 @@ static const uint8_t *get_text(const uint8_t *segment, const uint8_t *p, struct 
 	return p + c;
 }
 
-/* Of texts that have the same length, ends and middle only two find a place. n ≥ SHARED_MIN. */
+/* Of texts of up to TW_TEXT_HASHED bytes every byte counts; longer ones that have the same length,
+ * ends and middle share two places. n ≥ SHARED_MIN. */
 static inline uint64_t text_hash(const struct tw_log *l, struct tw_slice text)
 {
 	uint64_t a, b, middle;
@@ -231,9 +232,11 @@ static inline uint64_t text_hash(const struct tw_log *l, struct tw_slice text)
 		memcpy(&b, text.p + text.n - 8, 8);
 		memcpy(&middle, text.p + (text.n - 8) / 2, 8);
 	}
-	return tw_fold(a ^ l->key.k0, b ^ l->key.k1) ^
-	       tw_fold(middle ^ l->key.k1, text.n ^ l->key.k0);
+	/* One in the other, so that nothing cancels out whatever a sender makes of them. */
+	return tw_fold(tw_fold(a ^ l->key.k0, b ^ l->key.k1) ^ middle,
+	               l->key.k0 + text.n * UINT64_C(0x9E3779B97F4A7C15));
 }
+_Static_assert(TW_TEXT_HASHED == 24, "three words");
 
 static __attribute__((noinline)) void not_shared(struct tw_log *l, struct tw_text_use *use,
                                                  uint64_t trace, struct tw_slice text,
@@ -313,6 +316,7 @@ static inline uint32_t pack(struct tw_log *l, const struct tw_request *req,
                             const struct tw_op_slot *op)
 {
 	const struct tw_place *place = req->places + sp->places;
+	uint64_t kinds = op->kinds;
 	uint8_t *p;
 
 	p = put_fixed(e->bytes, (struct tw_segment_header *)l->seg->mem, sp->span_id,
@@ -321,16 +325,16 @@ static inline uint32_t pack(struct tw_log *l, const struct tw_request *req,
 		memcpy(p, &sp->series, 4);
 		p += 4;
 	}
-	for (uint32_t i = 0; i < op->value_count; i++, place++) {
+	for (uint32_t i = 0; i < op->value_count; i++, place++, kinds >>= 2) {
 		const uint8_t *v = sp->bytes + place->at;
 		uint32_t n = place->n, shared;
 
-		if (TW_LIKELY(op->kind_of[i] == TW_PART_TEXT)) {
+		if (TW_LIKELY((kinds & 3) == TW_PART_TEXT - 1)) {
 			shared = n - SHARED_MIN <= SHARED_MAX - SHARED_MIN
 			             ? find_shared(l, &op->uses[i], sp->hash, tw_slice(v, n))
 			             : 0;
 			p = shared ? put_shared(p, shared) : put_text(p, v, n);
-		} else if (op->kind_of[i] == TW_PART_FIELD) {
+		} else if ((kinds & 3) == TW_PART_FIELD - 1) {
 			p = put_raw(p, v, n);
 		} else {
 			memcpy(p, v, 16); /* of a number: ten bytes at most */

@@ -5,6 +5,7 @@
 #define KEEP_BYTES_MAX ((size_t)4 << 20)
 #define FIRST_ROWS     64u
 #define SHRINK_FROM    ((size_t)1 << 20)
+#define AHEAD          8u /* templates on their way */
 
 void tw_request_init(struct tw_request *r)
 {
@@ -34,8 +35,11 @@ static void free_arrays(struct tw_request *r)
 
 static void put_templates(struct tw_request *r)
 {
-	for (uint32_t i = 0; i < r->operation_count; i++)
+	for (uint32_t i = 0; i < r->operation_count; i++) {
+		if (i + AHEAD < r->operation_count)
+			__builtin_prefetch(r->operations[i + AHEAD].template, 1);
 		tw_template_put(r->operations[i].template);
+	}
 	r->operation_count = 0;
 }
 

@@ -723,6 +723,13 @@ const uint8_t *SCAN_RUN(struct scan *s, const uint8_t *p, const uint8_t *end, ui
 			_Pragma("GCC unroll 16") for (uint32_t k = 0; k < IMAGE_LINES; k++)
 			    __builtin_prefetch(im + k * 64);
 		}
+		/* The first operation of a template in this request looks at it. */
+		for (uint32_t i = 0; i < n; i++) {
+			const struct tw_image *im = t->images[a[i].slot];
+
+			if (im && im->stamp != t->stamp)
+				__builtin_prefetch(im->template, 1);
+		}
 		s->spans_seen += n;
 		for (uint32_t i = 0; i < n; i++) {
 			struct tw_image *im =

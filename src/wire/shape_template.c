@@ -101,6 +101,7 @@ static void read_layout(struct tw_template *t, const struct tw_keytab *keys)
 	const struct tw_layout *l = &t->layout;
 	uint8_t *slot_of = (uint8_t *)&t->layout + l->size;
 	uint8_t *kind_of = slot_of + TW_TEMPLATE_VALUES_MAX;
+	uint32_t value = 0;
 
 	t->fixed = true;
 	for (uint32_t i = 0; i < l->part_count; i++) {
@@ -117,6 +118,7 @@ static void read_layout(struct tw_template *t, const struct tw_keytab *keys)
 			slot = tw_keytab_probe(keys, p + 2, part->n - 3u);
 		if (slot >= 0 && t->slots_set >> slot & 1)
 			slot = -1;
+		t->kinds |= (uint64_t)(part->kind - 1) << 2 * value++;
 		*kind_of++ = part->kind;
 		*slot_of++ = slot >= 0 ? (uint8_t)slot : TW_KEYS_MAX;
 		if (slot >= 0) {
@@ -149,6 +151,8 @@ struct tw_template *shape_template(const struct tw_templates *c, const struct tw
 	t->slots = (struct tw_value *)((uint8_t *)t + bytes);
 	t->kind = sh->kind < TW_KIND_COUNT ? sh->kind : TW_KIND_UNSPECIFIED;
 	write_layout(&t->layout, &plan, sh, path, depth);
+	t->has_parent = t->layout.has_parent;
+	t->value_count = (uint8_t)t->layout.value_count;
 	read_layout(t, keys);
 	if (!t->slots_set)
 		t->slots = NULL;

@@ -72,7 +72,11 @@ struct tw_template {
 	uint32_t w3c_flags;
 	uint8_t kind, status; /* as in tw_span */
 	bool fixed;           /* no value that somebody reads from a slot differs */
-	uint8_t pad[5];
+	bool has_parent;      /* the layout's */
+	uint8_t value_count;  /* likewise */
+	uint8_t pad[3];
+	uint64_t kinds; /* of the differing values, the first in the low bits: two bits each, enum
+	                   tw_part_kind − 1 */
 	struct tw_layout layout; /* the last: it has no fixed size. Behind it: */
 };
 
