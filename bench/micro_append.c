@@ -94,9 +94,10 @@ static void build(struct body *b, struct tw_hash_key key)
 	b->bytes = tw_alloc(REQUEST_SPANS * SPAN_BYTES);
 	memset(&b->req, 0, sizeof(b->req));
 	b->req.spans = tw_calloc(REQUEST_SPANS, sizeof(struct tw_span));
+	b->req.masks = tw_calloc(REQUEST_SPANS, sizeof(*b->req.masks));
 	b->req.scopes = tw_calloc(SERVICES, sizeof(struct tw_scope));
 	b->req.resources = tw_calloc(SERVICES, sizeof(struct tw_resource));
-	if (!b->bytes || !b->req.spans || !b->req.scopes || !b->req.resources)
+	if (!b->bytes || !b->req.spans || !b->req.masks || !b->req.scopes || !b->req.resources)
 		exit(3);
 	b->req.span_count = REQUEST_SPANS;
 	b->req.scope_count = b->req.resource_count = SERVICES;
@@ -150,7 +151,7 @@ static void set_ids(struct body *b, uint64_t r, struct tw_hash_key key)
 		sp->flags = sp->parent_id == 0 ? TW_SPAN_ROOT : 0;
 		sp->start_ns = r;
 		sp->duration_ns = 1000;
-		sp->mask[0] = 1;
+		b->req.masks[i][0] = 1;
 	}
 }
 

@@ -36,6 +36,7 @@ struct load {
 	struct tw_scope scope;
 	struct tw_value service;
 	struct tw_span spans[SPANS];
+	struct tw_span_rest rests[SPANS];
 	char (*names)[40];
 	uint32_t name_count;
 };
@@ -71,8 +72,9 @@ static void load_fill(struct load *l, uint32_t service, int64_t first)
 		struct tw_span *s = &l->spans[i];
 		uint64_t k = first < 0 ? rnd() : (uint64_t)first + i;
 
-		s->name = (const uint8_t *)l->names[k % l->name_count];
-		s->name_n = (uint32_t)strlen((const char *)s->name);
+		l->rests[i].name = (const uint8_t *)l->names[k % l->name_count];
+		l->rests[i].name_n = (uint32_t)strlen(l->names[k % l->name_count]);
+		s->rest = &l->rests[i];
 		s->kind = TW_KIND_SERVER;
 		s->start_ns = 1700000000000000000u;
 		s->duration_ns = UINT64_C(1) << (18 + rnd() % 17);

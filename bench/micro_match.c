@@ -51,10 +51,13 @@ static void fill(struct bench *b)
 	uint32_t slots = tw_keytab_count(b->keys);
 
 	b->q.spans = calloc(SPANS, sizeof(*b->q.spans));
+	b->q.rests = calloc(SPANS, sizeof(*b->q.rests));
+	b->q.masks = calloc(SPANS, sizeof(*b->q.masks));
 	b->q.resources = calloc(RESOURCES, sizeof(*b->q.resources));
 	b->q.scopes = calloc(RESOURCES, sizeof(*b->q.scopes));
 	b->q.values = calloc((SPANS + RESOURCES) * slots, sizeof(*b->q.values));
-	if (!b->q.spans || !b->q.resources || !b->q.scopes || !b->q.values)
+	if (!b->q.spans || !b->q.rests || !b->q.masks || !b->q.resources || !b->q.scopes ||
+	    !b->q.values)
 		exit(3);
 	b->q.span_count = SPANS;
 	b->q.resource_count = b->q.scope_count = RESOURCES;
@@ -65,20 +68,22 @@ static void fill(struct bench *b)
 		b->q.resources[i].slots_set = 1;
 	}
 	for (uint32_t i = 0; i < SPANS; i++) {
+		struct tw_span_rest *rest = &b->q.rests[i];
 		struct tw_span *s = &b->q.spans[i];
 
+		s->rest = rest;
 		s->scope = i % RESOURCES;
-		s->name = (const uint8_t *)names[i % 8];
-		s->name_n = (uint32_t)strlen(names[i % 8]);
+		rest->name = (const uint8_t *)names[i % 8];
+		rest->name_n = (uint32_t)strlen(names[i % 8]);
 		s->kind = (uint8_t)(1 + i % 5);
 		s->status = i % 100 == 7 ? TW_STATUS_ERROR : TW_STATUS_UNSET;
 		s->duration_ns = i % 100 == 13 ? 3000000000u : 20000000u + i;
 		s->parent_id = i % 8 ? i : 0;
 		s->flags = i % 8 ? 0 : TW_SPAN_ROOT;
-		s->slots = b->q.values + i * slots;
+		rest->slots = b->q.values + i * slots;
 		for (uint32_t k = 1; k < slots && i % 2; k++) {
-			s->slots[k] = text("value");
-			s->slots_set |= UINT64_C(1) << k;
+			rest->slots[k] = text("value");
+			rest->slots_set |= UINT64_C(1) << k;
 		}
 	}
 }
@@ -110,7 +115,7 @@ static double decide_round(struct bench *b, uint32_t times)
 
 	for (uint32_t i = 0; i < times; i++) {
 		for (uint32_t k = 0; k < SPANS; k++) {
-			memcpy(t.mask, b->q.spans[k].mask, sizeof(t.mask));
+			memcpy(t.mask, b->q.masks[k], sizeof(t.mask));
 			x ^= x << 13;
 			x ^= x >> 7;
 			x ^= x << 17;
@@ -165,6 +170,8 @@ int main(int argc, char **argv)
 	tw_rules_destroy(&b.r);
 	tw_keytab_destroy(&b.keys);
 	free(b.q.spans);
+	free(b.q.rests);
+	free(b.q.masks);
 	free(b.q.resources);
 	free(b.q.scopes);
 	free(b.q.values);

@@ -45,9 +45,10 @@ uint64_t tw_matcher_errors(const struct tw_matcher *m);
 /* Once per resource, before its spans: fills res->leaf. [owner of m] */
 void tw_rules_match_resource(const struct tw_rules *r, struct tw_matcher *m,
                              struct tw_resource *res);
-/* Fills span->mask. [owner of m] */
+/* Fills mask: the span's spanset bits. [owner of m] */
 void tw_rules_match(const struct tw_rules *r, struct tw_matcher *m, const struct tw_resource *res,
-                    const struct tw_scope *scope, struct tw_span *span);
+                    const struct tw_scope *scope, const struct tw_span *span,
+                    uint64_t mask[TW_MASK_WORDS]);
 /* What tw_span_mask says of the spans of a request: match_resource for the resources of those that
  * have to be looked at, then match for each of these. [owner of m] */
 void tw_rules_match_request(const struct tw_rules *r, struct tw_matcher *m, struct tw_request *req);

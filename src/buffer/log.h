@@ -168,7 +168,7 @@ tw_log_prefetch(const struct tw_log *l, const struct tw_request *req, const stru
 		__builtin_prefetch(op->uses);
 	} else {
 		hash = req->operations[sp->operation - 1].hash;
-		__builtin_prefetch(&req->operations[sp->operation - 1].template->hash);
+		__builtin_prefetch(&req->operations[sp->operation - 1].template->kinds);
 		__builtin_prefetch(tw_log_operation_slot(l, hash, req->scopes[sp->scope].hash));
 		__builtin_prefetch(&l->uses[hash % TW_LOG_USES]);
 	}

@@ -157,7 +157,7 @@ static void read_tracestate(struct tw_shard *s, uint32_t i, const struct tw_span
 {
 	struct tw_ot ot;
 
-	tw_tracestate_parse(tw_slice(sp->tracestate, sp->tracestate_n), &ot);
+	tw_tracestate_parse(tw_slice(sp->rest->tracestate, sp->rest->tracestate_n), &ot);
 	if (!ot.has_rv || ot.malformed)
 		return;
 	tw_records_set_rv(&s->records, i, ot.rv);
@@ -184,7 +184,7 @@ static inline void fold(struct tw_shard *s, const struct batch *b, uint32_t i,
 	s->st.span_bytes += sp->bytes_n;
 	tw_record_count(rec, sp->status == TW_STATUS_ERROR);
 	rec->last_ms = (uint32_t)s->now_ms;
-	if (TW_UNLIKELY(sp->tracestate_n > 0) && !rec->has_rv)
+	if (TW_UNLIKELY(sp->flags & TW_SPAN_TRACESTATE) && !rec->has_rv)
 		read_tracestate(s, i, sp);
 }
 

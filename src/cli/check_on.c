@@ -68,12 +68,13 @@ static struct tw_trace_view *find(struct traces *t, struct tw_id128 id)
 	return &t->view[t->count - 1];
 }
 
-static void fold(struct tw_trace_view *v, const struct tw_span *s)
+static void fold(struct tw_trace_view *v, const struct tw_request *req, const struct tw_span *s)
 {
+	const uint64_t *mask = tw_span_mask(req, s);
 	struct tw_ot ot;
 
 	for (uint32_t i = 0; i < TW_MASK_WORDS; i++)
-		v->mask[i] |= s->mask[i];
+		v->mask[i] |= mask[i];
 	if (s->start_ns < v->start_ns)
 		v->start_ns = s->start_ns;
 	if (s->start_ns + s->duration_ns > v->end_ns)
@@ -85,8 +86,8 @@ static void fold(struct tw_trace_view *v, const struct tw_span *s)
 		v->has_root = true;
 		v->reason = TW_REASON_ROOT;
 	}
-	if (s->tracestate_n != 0) {
-		tw_tracestate_parse(tw_slice(s->tracestate, s->tracestate_n), &ot);
+	if (s->flags & TW_SPAN_TRACESTATE) {
+		tw_tracestate_parse(tw_slice(s->rest->tracestate, s->rest->tracestate_n), &ot);
 		if (ot.has_rv)
 			v->randomness = ot.rv;
 	}
@@ -118,7 +119,7 @@ static int take_line(struct reader *rd, struct tw_slice line, struct tw_error *e
 
 		if (v == NULL)
 			return tw_error_set(err, TW_ENOMEM, 0, "out of memory");
-		fold(v, &rd->req.spans[i]);
+		fold(v, &rd->req, &rd->req.spans[i]);
 	}
 	return 0;
 }

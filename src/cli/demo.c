@@ -180,8 +180,9 @@ static struct kept *kept_of(struct report *r, struct tw_id128 id)
 
 static void copy_slot(const struct tw_span *s, int slot, char *out, size_t cap)
 {
-	if (s->slots_set & (UINT64_C(1) << slot))
-		snprintf(out, cap, "%.*s", (int)s->slots[slot].n, (const char *)s->slots[slot].p);
+	if (s->rest->slots_set & (UINT64_C(1) << slot))
+		snprintf(out, cap, "%.*s", (int)s->rest->slots[slot].n,
+		         (const char *)s->rest->slots[slot].p);
 }
 
 static void take(struct report *r, const struct tw_request *req)
@@ -197,8 +198,8 @@ static void take(struct report *r, const struct tw_request *req)
 		copy_slot(s, r->reason, k->reason, sizeof(k->reason));
 		if (s->flags & TW_SPAN_ROOT) {
 			k->ns = s->duration_ns;
-			snprintf(k->root, sizeof(k->root), "%.*s", (int)s->name_n,
-			         (const char *)s->name);
+			snprintf(k->root, sizeof(k->root), "%.*s", (int)s->rest->name_n,
+			         (const char *)s->rest->name);
 		}
 	}
 }

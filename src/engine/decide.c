@@ -43,7 +43,8 @@ static void on_rematch(void *ctx, uint32_t generation, struct tw_slice resource_
 	c->rematches++;
 	memset(mask, 0, TW_MASK_WORDS * sizeof(mask[0]));
 	if (tw_core_match_one(c, g, &c->again, resource_head, scope_head, span) == 0)
-		memcpy(mask, c->again.spans[0].mask, TW_MASK_WORDS * sizeof(mask[0]));
+		memcpy(mask, tw_span_mask(&c->again, &c->again.spans[0]),
+		       TW_MASK_WORDS * sizeof(mask[0]));
 }
 
 /* ---- decisions ---- */

@@ -192,8 +192,9 @@ static void answer(struct tw_core *c, struct tw_ticket *t, enum tw_sink_outcome 
 
 static uint64_t views_bytes(const struct tw_request *r)
 {
-	return r->span_count * sizeof(struct tw_span) + r->value_count * sizeof(struct tw_value) +
-	       r->scope_count * sizeof(struct tw_scope) +
+	return r->span_count * (sizeof(struct tw_span) + sizeof(*r->masks)) +
+	       r->rest_count * sizeof(struct tw_span_rest) +
+	       r->value_count * sizeof(struct tw_value) + r->scope_count * sizeof(struct tw_scope) +
 	       r->resource_count * sizeof(struct tw_resource) +
 	       r->operation_count * sizeof(struct tw_operation) +
 	       r->place_count * sizeof(struct tw_place);

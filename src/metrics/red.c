@@ -253,9 +253,9 @@ static void item_dims(struct tw_red_worker *w, struct item *it, struct tw_slice 
 		uint64_t h = run->dim_hash[i];
 
 		dims[i] = run->dims[i];
-		if (has_slot(s->slots_set, slot[i])) {
+		if (has_slot(s->rest->slots_set, slot[i])) {
 			struct tw_slice own;
-			if (!tw_label_of(&s->slots[slot[i]], &w->arena, &own)) {
+			if (!tw_label_of(&s->rest->slots[slot[i]], &w->arena, &own)) {
 				it->failed = true;
 			} else if (own.n > 0) {
 				dims[i] = own;
@@ -271,7 +271,7 @@ static void item_fill(struct tw_red_worker *w, struct item *it, struct tw_slice 
                       const uint8_t slot[TW_DIMENSIONS_MAX])
 {
 	const struct tw_red *r = w->red;
-	struct tw_slice name = tw_label_clip(tw_slice(s->name, s->name_n));
+	struct tw_slice name = tw_label_clip(tw_slice(s->rest->name, s->rest->name_n));
 
 	it->failed = run->failed;
 	it->key.parts = 2 + r->dimension_count;

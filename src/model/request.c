@@ -18,7 +18,9 @@ static void free_arrays(struct tw_request *r)
 	tw_free(r->spans);
 	tw_free(r->resources);
 	tw_free(r->scopes);
+	tw_free(r->rests);
 	tw_free(r->values);
+	tw_free(r->masks);
 	tw_free(r->operations);
 	tw_free(r->places);
 	r->operations = NULL;
@@ -28,9 +30,11 @@ static void free_arrays(struct tw_request *r)
 	r->spans = NULL;
 	r->resources = NULL;
 	r->scopes = NULL;
+	r->rests = NULL;
 	r->values = NULL;
+	r->masks = NULL;
 	r->span_cap = r->resource_cap = r->scope_cap = 0;
-	r->value_cap = 0;
+	r->rest_cap = r->value_cap = r->mask_cap = 0;
 }
 
 static void put_templates(struct tw_request *r)
@@ -54,14 +58,15 @@ void tw_request_deinit(struct tw_request *r)
 void tw_request_reset(struct tw_request *r)
 {
 	size_t held = r->span_cap * sizeof(*r->spans) + r->resource_cap * sizeof(*r->resources) +
-	              r->scope_cap * sizeof(*r->scopes) + r->value_cap * sizeof(*r->values) +
+	              r->scope_cap * sizeof(*r->scopes) + r->rest_cap * sizeof(*r->rests) +
+	              r->value_cap * sizeof(*r->values) + r->mask_cap * sizeof(*r->masks) +
 	              r->operation_cap * sizeof(*r->operations) + r->place_cap * sizeof(*r->places);
 
 	put_templates(r);
 	if (held > KEEP_BYTES_MAX)
 		free_arrays(r);
 	r->span_count = r->resource_count = r->scope_count = 0;
-	r->value_count = r->place_count = 0;
+	r->rest_count = r->value_count = r->place_count = 0;
 	r->span_bytes = 0;
 	r->heads_max = 0;
 	r->plain_count = 0;
@@ -98,11 +103,18 @@ static bool shrink(void **array, size_t *cap, size_t used, size_t size, size_t b
 
 bool tw_request_shrink(struct tw_request *r, size_t bytes)
 {
-	size_t spans = r->span_cap;
+	size_t spans = r->span_cap, masks = r->span_count;
 
+	masks = masks < r->mask_cap ? masks : r->mask_cap;
+	if (shrink((void **)&r->masks, &r->mask_cap, masks, sizeof(*r->masks), bytes))
+		return true;
 	if (shrink((void **)&r->spans, &spans, r->span_count, sizeof(*r->spans), bytes)) {
 		r->span_cap = (uint32_t)spans;
 		r->span_count = r->span_count < r->span_cap ? r->span_count : r->span_cap;
+		return true;
+	}
+	if (shrink((void **)&r->rests, &r->rest_cap, r->rest_count, sizeof(*r->rests), bytes)) {
+		r->rest_count = r->rest_count < r->rest_cap ? r->rest_count : r->rest_cap;
 		return true;
 	}
 	if (shrink((void **)&r->values, &r->value_cap, r->value_count, sizeof(*r->values), bytes)) {
@@ -153,25 +165,43 @@ bool tw_request_room(struct tw_request *r, uint32_t spans, uint32_t resources, u
 	              sizeof(*r->scopes));
 }
 
+bool tw_request_room_rests(struct tw_request *r, size_t rests)
+{
+	struct tw_span_rest *old = r->rests;
+	void *array = old;
+	uintptr_t before = (uintptr_t)old;
+	size_t cap = r->rest_cap;
+
+	if (!grow(&array, &r->rest_cap, r->rest_count + rests, sizeof(*r->rests)))
+		return false;
+	r->rests = array;
+	if ((uintptr_t)array == before || !before)
+		return true;
+	for (uint32_t i = 0; i < r->span_count; i++) {
+		uintptr_t at = (uintptr_t)r->spans[i].rest - before;
+
+		/* Those of a template are not in the array. */
+		if (at < cap * sizeof(*old))
+			r->spans[i].rest = r->rests + at / sizeof(*old);
+	}
+	return true;
+}
+
 bool tw_request_room_values(struct tw_request *r, size_t values)
 {
 	struct tw_value *old = r->values;
 	void *array = old;
 	uintptr_t before = (uintptr_t)old;
-	size_t cap = r->value_cap;
 
 	if (!grow(&array, &r->value_cap, r->value_count + values, sizeof(*r->values)))
 		return false;
 	r->values = array;
 	if ((uintptr_t)array == before || !before)
 		return true;
-	for (uint32_t i = 0; i < r->span_count; i++) {
-		uintptr_t at = (uintptr_t)r->spans[i].slots - before;
-
-		/* Those of a template are not in the array. */
-		if (r->spans[i].slots && at < cap * sizeof(*old))
-			r->spans[i].slots = r->values + at / sizeof(*old);
-	}
+	for (size_t i = 0; i < r->rest_count; i++)
+		if (r->rests[i].slots)
+			r->rests[i].slots =
+			    r->values + ((uintptr_t)r->rests[i].slots - before) / sizeof(*old);
 	for (uint32_t i = 0; i < r->resource_count; i++)
 		if (r->resources[i].slots)
 			r->resources[i].slots =
@@ -185,4 +215,19 @@ bool tw_request_room_operations(struct tw_request *r, uint32_t operations, size_
 	              (size_t)r->operation_count + operations, sizeof(*r->operations)) &&
 	       grow((void **)&r->places, &r->place_cap, r->place_count + places,
 	            sizeof(*r->places));
+}
+
+bool tw_request_room_masks(struct tw_request *r)
+{
+	size_t cap = 0;
+	void *array = NULL;
+
+	if (r->span_count <= r->mask_cap)
+		return true;
+	if (!grow(&array, &cap, r->span_count, sizeof(*r->masks)))
+		return false;
+	tw_free(r->masks); /* nothing to move */
+	r->masks = array;
+	r->mask_cap = cap;
+	return true;
 }

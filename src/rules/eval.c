@@ -180,7 +180,7 @@ static const struct tw_value *attribute(const struct subject *s, uint8_t src, ui
 	const struct tw_value *v = NULL;
 
 	if (src != TW_SRC_RESOURCE)
-		v = slot(s->span->slots_set, s->span->slots, k);
+		v = slot(s->span->rest->slots_set, s->span->rest->slots, k);
 	if (!v && src != TW_SRC_SPAN)
 		v = slot(s->resource->slots_set, s->resource->slots, k);
 	return v;
@@ -216,9 +216,9 @@ static struct tw_value field(struct subject *s, uint8_t f)
 {
 	switch (f) {
 	case TW_FIELD_NAME:
-		return text(s->span->name, s->span->name_n);
+		return text(s->span->rest->name, s->span->rest->name_n);
 	case TW_FIELD_STATUS_MESSAGE:
-		return text(s->span->status_message, s->span->status_message_n);
+		return text(s->span->rest->status_message, s->span->rest->status_message_n);
 	case TW_FIELD_SCOPE_NAME:
 		return text(s->scope->name.p, s->scope->name.n);
 	case TW_FIELD_SCOPE_VERSION:
@@ -391,7 +391,8 @@ void tw_rules_match_resource(const struct tw_rules *r, struct tw_matcher *m,
 }
 
 void tw_rules_match(const struct tw_rules *r, struct tw_matcher *m, const struct tw_resource *res,
-                    const struct tw_scope *scope, struct tw_span *span)
+                    const struct tw_scope *scope, const struct tw_span *span,
+                    uint64_t mask[TW_MASK_WORDS])
 {
 	struct subject s;
 
@@ -400,13 +401,14 @@ void tw_rules_match(const struct tw_rules *r, struct tw_matcher *m, const struct
 	s.scope = scope;
 	s.resource = res;
 
-	memset(span->mask, 0, sizeof(span->mask));
-	run(&s, r->span_begin, span->mask);
+	memset(mask, 0, TW_MASK_WORDS * sizeof(*mask));
+	run(&s, r->span_begin, mask);
 }
 
 /* The resource is looked at when the first of its spans is: where all operations are known, never.
  */
-static void match_span(struct subject *s, const struct tw_request *req, struct tw_span *span)
+static void match_span(struct subject *s, const struct tw_request *req, const struct tw_span *span,
+                       uint64_t mask[TW_MASK_WORDS])
 {
 	struct tw_resource *res = &req->resources[req->scopes[span->scope].resource];
 
@@ -415,20 +417,21 @@ static void match_span(struct subject *s, const struct tw_request *req, struct t
 	s->span = span;
 	s->scope = &req->scopes[span->scope];
 	s->resource = res;
-	memset(span->mask, 0, sizeof(span->mask));
-	run(s, s->r->span_begin, span->mask);
+	memset(mask, 0, TW_MASK_WORDS * sizeof(*mask));
+	run(s, s->r->span_begin, mask);
 }
 
 /* The first span of an operation speaks for all, unless its run asked for something that differs
  * between them: what was asked before that is the same for each, so each run asks for it. */
 static void match_operation(struct subject *s, const struct tw_request *req,
-                            struct tw_operation *op, struct tw_span *span)
+                            struct tw_operation *op, const struct tw_span *span)
 {
 	s->differs = !op->template->fixed;
-	match_span(s, req, span);
+	match_span(s, req, span, op->mask);
 	op->differs = s->differs;
 	op->matched = true;
-	memcpy(op->mask, span->mask, sizeof(op->mask));
+	if (op->differs)
+		memcpy(tw_span_own_mask(req, span), op->mask, sizeof(op->mask));
 }
 
 /* Are all spans of operations whose mask is known? */
@@ -449,18 +452,18 @@ void tw_rules_match_spans(const struct tw_rules *r, struct tw_matcher *m, struct
 
 	begin(&s, r, m, NULL);
 	for (uint32_t i = at; i < at + n; i++) {
-		struct tw_span *span = &req->spans[i];
+		const struct tw_span *span = &req->spans[i];
 		struct tw_operation *op;
 
 		if (TW_UNLIKELY(span->operation == 0)) {
-			match_span(&s, req, span);
+			match_span(&s, req, span, tw_span_own_mask(req, span));
 			continue;
 		}
 		op = &req->operations[span->operation - 1];
 		if (TW_UNLIKELY(!op->matched))
 			match_operation(&s, req, op, span);
 		else if (TW_UNLIKELY(op->differs))
-			match_span(&s, req, span);
+			match_span(&s, req, span, tw_span_own_mask(req, span));
 	}
 }
 

@@ -405,7 +405,7 @@ static int in_request(struct tw_scan *w, const uint8_t *until)
 	if (p < end)
 		return TW_SCAN_MORE;
 	w->place = AT_END;
-	return 0;
+	return tw_request_room_masks(s->r) ? 0 : TW_ENOMEM;
 }
 
 static int walk(struct tw_scan *w, const uint8_t *until)
@@ -546,6 +546,8 @@ static void make_room(const struct tw_scan *w)
 	size_t spans = rest(w, r->span_count), most = w->s.spans_max - w->s.spans_seen;
 
 	(void)tw_request_room(r, (uint32_t)(spans < most ? spans : most), 0, 0);
+	if (r->rest_count > 0)
+		(void)tw_request_room_rests(r, rest(w, r->rest_count));
 	if (r->value_count > 0)
 		(void)tw_request_room_values(r, rest(w, r->value_count));
 	if (r->place_count > 0)
@@ -600,6 +602,8 @@ int tw_otlp_scan_one(const struct tw_scan_opts *o, struct tw_slice resource_head
 		e = add_scope(&s, scope_head, out->resource_count);
 		if (!e)
 			e = add_resource(&s, resource_head, out->scope_count - 1);
+		if (!e && !tw_request_room_masks(out))
+			e = TW_ENOMEM;
 	}
 	return TW_LIKELY(!e) ? 0 : failed(&s, e, err);
 }

@@ -17,6 +17,7 @@
 
 struct span_state {
 	struct scan_slots attrs;
+	struct tw_span_rest *rest;         /* of its view */
 	const uint8_t *trace_id, *span_id; /* the last ones, if they have the right length */
 	const uint8_t *utf8_at;            /* the tag of the first text that is not UTF-8 */
 	uint64_t start_ns, end_ns;
@@ -172,13 +173,13 @@ void scan_status(const uint8_t *p, const uint8_t *end, struct scan_status *out)
 __attribute__((noinline)) static bool status_slow(struct span_state *st, struct tw_span *v,
                                                   const uint8_t *p, uint32_t n)
 {
-	struct scan_status s = {v->status_message, v->status_message_n, v->status};
+	struct scan_status s = {st->rest->status_message, st->rest->status_message_n, v->status};
 
 	if (!check(st, WIRE_STATUS, p, n))
 		return false;
 	scan_status(p, p + n, &s);
-	v->status_message = s.message;
-	v->status_message_n = s.message_n;
+	st->rest->status_message = s.message;
+	st->rest->status_message_n = s.message_n;
 	v->status = s.status;
 	return true;
 }
@@ -227,8 +228,8 @@ __attribute__((noinline)) static bool fields(const struct scan *s, struct span_s
 			if (!p)
 				return false;
 			text(s, st, at, p, n);
-			v->tracestate = p;
-			v->tracestate_n = n;
+			st->rest->tracestate = p;
+			st->rest->tracestate_n = n;
 			p += n;
 			break;
 		case TW_PB_TAG(4, TW_PB_LEN):
@@ -244,8 +245,8 @@ __attribute__((noinline)) static bool fields(const struct scan *s, struct span_s
 			if (!p)
 				return false;
 			text(s, st, at, p, n);
-			v->name = p;
-			v->name_n = n;
+			st->rest->name = p;
+			st->rest->name_n = n;
 			p += n;
 			break;
 		case TW_PB_TAG(6, TW_PB_VARINT):
@@ -296,7 +297,7 @@ __attribute__((noinline)) static bool fields(const struct scan *s, struct span_s
 		case TW_PB_TAG(16, TW_PB_I32):
 			if (end - p < 4)
 				return false;
-			v->w3c_flags = tw_pb_le32(p);
+			st->rest->w3c_flags = tw_pb_le32(p);
 			p += 4;
 			break;
 		case TW_PB_TAG(10, TW_PB_VARINT):
@@ -385,8 +386,8 @@ static inline const uint8_t *chain(const struct scan *s, struct span_state *st, 
 		if (n > 64 || n > end - p)
 			return NULL;
 		dirty |= !ascii_short(p + 2, n);
-		v->tracestate = p + 2;
-		v->tracestate_n = n;
+		st->rest->tracestate = p + 2;
+		st->rest->tracestate_n = n;
 		p += 2 + n;
 	}
 	if (two(p) == two_of(TW_PB_TAG(4, TW_PB_LEN), 8)) {
@@ -397,8 +398,8 @@ static inline const uint8_t *chain(const struct scan *s, struct span_state *st, 
 	if (TW_UNLIKELY(p[0] != TW_PB_TAG(5, TW_PB_LEN) || n > 64 || n > end - p))
 		return NULL;
 	dirty |= !ascii_short(p + 2, n);
-	v->name = p + 2;
-	v->name_n = n;
+	st->rest->name = p + 2;
+	st->rest->name_n = n;
 	p += 2 + n;
 	if (p[0] == TW_PB_TAG(6, TW_PB_VARINT) && p[1] < 0x80) {
 		v->kind = p[1] < TW_KIND_COUNT ? p[1] : TW_KIND_UNSPECIFIED;
@@ -429,7 +430,7 @@ static inline const uint8_t *chain(const struct scan *s, struct span_state *st, 
 		p += 2 + n;
 	}
 	if (TW_LIKELY(two(p) == (0x85 | 0x01 << 8) && end - p >= 6)) {
-		v->w3c_flags = tw_pb_le32(p + 2);
+		st->rest->w3c_flags = tw_pb_le32(p + 2);
 		p += 6;
 	}
 	return TW_UNLIKELY(dirty || p > end) ? NULL : p;
@@ -462,19 +463,13 @@ static inline bool admit(struct scan *s, const struct span_state *st, const stru
 	return false;
 }
 
-/* What a span may lack. */
-static inline void clear(struct tw_span *v)
+/* Nothing is known yet; what a span may lack is none. */
+static inline void begin(struct span_state *st, struct tw_span *v)
 {
+	*st->rest = (struct tw_span_rest){.name = NULL};
 	v->parent_id = 0;
-	v->name = v->tracestate = v->status_message = NULL;
-	v->name_n = v->tracestate_n = v->status_message_n = 0;
 	v->kind = TW_KIND_UNSPECIFIED;
 	v->status = TW_STATUS_UNSET;
-	v->w3c_flags = 0;
-}
-
-static inline void begin(struct span_state *st)
-{
 	st->attrs.set = 0;
 	st->trace_id = st->span_id = st->utf8_at = NULL;
 	st->start_ns = st->end_ns = 0;
@@ -497,6 +492,8 @@ int scan_span(struct scan *s, const uint8_t *at, const uint8_t *p, const uint8_t
 	if (TW_UNLIKELY(r->value_cap - r->value_count < s->key_count) &&
 	    !tw_request_room_values(r, s->key_count))
 		return TW_ENOMEM;
+	if (TW_UNLIKELY(r->rest_count == r->rest_cap) && !tw_request_room_rests(r, 1))
+		return TW_ENOMEM;
 	/* Bodies are mostly out of the first caches by now: ask for what comes in three spans or
 	 * so. */
 	for (const uint8_t *line = p; line < end; line += 64)
@@ -510,16 +507,15 @@ int scan_span(struct scan *s, const uint8_t *at, const uint8_t *p, const uint8_t
 	    s->templates->known(s, v, p, end, scope, &missed))
 		return 0;
 	v->operation = 0;
-	clear(v);
+	v->rest = st.rest = r->rests + r->rest_count;
 	st.attrs.slot = r->values + r->value_count;
-	begin(&st);
+	begin(&st, v);
 
 	if (TW_LIKELY(end <= s->slack && end - p >= 28))
 		q = chain(s, &st, v, p, end);
 	usual = q == end && !st.utf8_at; /* then both ids are there */
 	if (TW_UNLIKELY(!q)) {
-		clear(v);
-		begin(&st);
+		begin(&st, v);
 		q = p;
 	}
 	if (TW_UNLIKELY(q != end) && !fields(s, &st, v, q, end))
@@ -538,14 +534,15 @@ int scan_span(struct scan *s, const uint8_t *at, const uint8_t *p, const uint8_t
 	v->start_ns = st.start_ns;
 	v->duration_ns = st.end_ns > st.start_ns ? st.end_ns - st.start_ns : 0;
 	v->hash = tw_hash_u64x2(s->key, v->trace_id.hi, v->trace_id.lo);
-	v->flags =
-	    (uint8_t)((v->parent_id ? 0 : TW_SPAN_ROOT) | (v->w3c_flags & 2 ? TW_SPAN_RANDOM : 0));
-	v->slots_set = st.attrs.set;
-	v->slots = NULL;
+	v->flags = (uint8_t)((v->parent_id ? 0 : TW_SPAN_ROOT) |
+	                     (st.rest->w3c_flags & 2 ? TW_SPAN_RANDOM : 0) |
+	                     (st.rest->tracestate_n ? TW_SPAN_TRACESTATE : 0));
+	st.rest->slots_set = st.attrs.set;
 	if (st.attrs.set) {
-		v->slots = st.attrs.slot;
+		st.rest->slots = st.attrs.slot;
 		r->value_count += 64u - (uint32_t)__builtin_clzll(st.attrs.set);
 	}
+	r->rest_count++;
 	r->span_count++;
 	r->span_bytes += v->bytes_n;
 	r->plain_count++;

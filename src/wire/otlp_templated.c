@@ -350,7 +350,7 @@ static __attribute__((noinline)) bool renew(struct scan *s, struct shape *sh, st
 }
 
 /* The template's operation in this request and scope. */
-static inline bool operation(struct scan *s, struct tw_template *t, uint64_t hash, uint32_t scope)
+static inline bool operation(struct scan *s, struct tw_template *t, uint32_t scope)
 {
 	struct tw_request *r = s->r;
 
@@ -361,7 +361,7 @@ static inline bool operation(struct scan *s, struct tw_template *t, uint64_t has
 		return false;
 	tw_template_get(t);
 	r->operations[r->operation_count] =
-	    (struct tw_operation){.template = t, .hash = hash, .scope = scope};
+	    (struct tw_operation){.template = t, .hash = t->hash, .scope = scope};
 	t->stamp = s->templates->stamp;
 	t->scope = scope;
 	t->operation = ++r->operation_count;
@@ -381,15 +381,20 @@ static inline bool read_ids(struct tw_span *v, const uint8_t *trace_id, const ui
 }
 
 /* Slots of which some differ: the template's, with the span's own on top. */
-static void fill_slots(struct tw_request *r, struct tw_span *v, const struct tw_template *t,
-                       const struct tw_place *place)
+static void fill_rest(struct tw_request *r, struct tw_span *v, const struct tw_template *t,
+                      const struct tw_place *place)
 {
-	uint32_t n = 64u - (uint32_t)__builtin_clzll(t->slots_set);
+	uint32_t n = 64u - (uint32_t)__builtin_clzll(t->rest.slots_set);
+	struct tw_value *slots = r->values + r->value_count;
+	struct tw_span_rest *own = r->rests + r->rest_count;
 	const uint8_t *slot_of = tw_template_slot_of(t);
 
-	v->slots = r->values + r->value_count;
-	memcpy(v->slots, t->slots, n * sizeof(*v->slots));
+	*own = t->rest;
+	own->slots = slots;
+	v->rest = own;
+	memcpy(slots, t->rest.slots, n * sizeof(*slots));
 	r->value_count += n;
+	r->rest_count++;
 	for (uint32_t i = 0, value = 0; value < t->layout.value_count; i++) {
 		const uint8_t *p;
 		uint64_t u;
@@ -399,11 +404,11 @@ static void fill_slots(struct tw_request *r, struct tw_span *v, const struct tw_
 		if (slot_of[value] < TW_KEYS_MAX) {
 			p = v->bytes + place[value].at;
 			if (t->layout.part[i].kind == TW_PART_TEXT) {
-				v->slots[slot_of[value]] = (struct tw_value){
+				slots[slot_of[value]] = (struct tw_value){
 				    .type = TW_VALUE_STRING, .n = place[value].n, .p = p};
 			} else {
 				tw_pb_varint(p, p + place[value].n, &u);
-				v->slots[slot_of[value]] =
+				slots[slot_of[value]] =
 				    (struct tw_value){.type = TW_VALUE_INT, .i = (int64_t)u};
 			}
 		}
@@ -411,7 +416,7 @@ static void fill_slots(struct tw_request *r, struct tw_span *v, const struct tw_
 	}
 }
 
-/* What is left of a view once its template's part and `operation` are there: the request has it. */
+/* What is left of a view once its template's part is there: the request has it. */
 static inline void add_view(struct scan *s, struct tw_span *v, const struct tw_template *t,
                             bool fixed, uint32_t value_count)
 {
@@ -419,8 +424,9 @@ static inline void add_view(struct scan *s, struct tw_span *v, const struct tw_t
 
 	v->hash = tw_hash_u64x2(s->key, v->trace_id.hi, v->trace_id.lo);
 	v->places = (uint32_t)r->place_count;
+	v->rest = &t->rest;
 	if (TW_UNLIKELY(!fixed))
-		fill_slots(r, v, t, r->places + r->place_count);
+		fill_rest(r, v, t, r->places + r->place_count);
 	r->place_count += value_count;
 	r->span_count++;
 	r->span_bytes += v->bytes_n;
@@ -432,21 +438,12 @@ static inline void fill(struct scan *s, struct tw_span *v, const struct prefix *
 {
 	v->start_ns = tw_pb_le64(x->start);
 	v->duration_ns = tw_pb_le64(x->end) - v->start_ns;
-	v->name = x->name;
-	v->name_n = x->name_n;
-	v->tracestate = NULL;
-	v->tracestate_n = 0;
-	v->w3c_flags = t->w3c_flags;
-	v->status_message = t->status_message;
-	v->status_message_n = t->status_message_n;
 	v->kind = t->kind;
 	v->status = t->status;
-	v->flags =
-	    (uint8_t)((v->parent_id ? 0 : TW_SPAN_ROOT) | (t->w3c_flags & 2 ? TW_SPAN_RANDOM : 0));
+	v->flags = (uint8_t)((v->parent_id ? 0 : TW_SPAN_ROOT) |
+	                     (t->rest.w3c_flags & 2 ? TW_SPAN_RANDOM : 0));
 	v->operation = t->operation;
 	v->pad = 0;
-	v->slots_set = t->slots_set;
-	v->slots = t->slots;
 	add_view(s, v, t, t->fixed, t->layout.value_count);
 }
 
@@ -523,7 +520,7 @@ bool SCAN_KNOWN(struct scan *s, struct tw_span *v, const uint8_t *p, const uint8
 	t->spans++;
 	x.hash = hash_of(t, x.name, x.name_n, x.kind, x.parent_id != NULL);
 	template = known(s, &x, p, end, missed);
-	if (TW_UNLIKELY(!template || !operation(s, template, template->hash, scope)))
+	if (TW_UNLIKELY(!template || !operation(s, template, scope)))
 		return false;
 	fill(s, v, &x, template);
 	shape_image(t, missed->shape, template, v, &x, r->places + v->places);
@@ -634,7 +631,7 @@ fits(const struct tw_image *im, const uint8_t *span, const uint8_t *end, struct 
 static __attribute__((noinline)) bool image_operation(struct scan *s, struct tw_image *im,
                                                       uint32_t scope)
 {
-	if (!operation(s, im->template, im->hash, scope))
+	if (!operation(s, im->template, scope))
 		return false;
 	im->stamp = s->templates->stamp;
 	im->scope = scope;
@@ -661,8 +658,6 @@ static inline __attribute__((always_inline)) bool take(struct scan *s, struct tw
 		return false;
 	v->bytes = p;
 	v->bytes_n = (uint32_t)(a->end - p);
-	v->name = p + im->name_at;
-	v->name_n = im->name_n;
 	memcpy((uint8_t *)v + TW_SPAN_COMMON_AT, im->common, TW_SPAN_COMMON_BYTES);
 	v->operation = im->operation;
 	v->scope = scope;
@@ -710,6 +705,7 @@ const uint8_t *SCAN_RUN(struct scan *s, const uint8_t *p, const uint8_t *end, ui
 		if (n == 0)
 			return p;
 		if (TW_UNLIKELY(!tw_request_room(s->r, n, 0, 0) ||
+		                !tw_request_room_rests(s->r, n) ||
 		                !tw_request_room_values(s->r, (size_t)n * s->key_count) ||
 		                !tw_request_room_operations(s->r, 0, n * TW_TEMPLATE_VALUES_MAX))) {
 			*error = TW_ENOMEM;

@@ -72,22 +72,19 @@ struct image_piece {
 };
 struct tw_image {
 	struct tw_template *template;
-	uint64_t stamp;            /* of the request … */
-	uint32_t scope, operation; /* … and scope that has this operation of it */
-	uint32_t hits;             /* since somebody looked */
-	uint8_t name_at, name_n;
+	uint64_t stamp;                       /* of the request … */
+	uint32_t scope, operation;            /* … and scope that has this operation of it */
+	uint32_t hits;                        /* since somebody looked */
+	uint8_t common[TW_SPAN_COMMON_BYTES]; /* of its spans' views */
+	uint16_t value_count;
 	uint8_t start_at; /* of the eight bytes of start; end's are behind its tag */
 	bool has_parent;
 	bool fixed; /* as in the template */
 	bool linked;
-	uint16_t value_count;
 	uint32_t pieces_at, places_at; /* bytes from its begin */
 	uint32_t slot;                 /* where it is, if it is linked */
 	uint32_t elastic;              /* a bit for each value that stands between pieces */
 	struct tw_image *next;         /* in its slot */
-	/* second line */
-	uint8_t common[TW_SPAN_COMMON_BYTES]; /* of its spans' views */
-	uint64_t hash;                        /* the template's */
 	/* Of all pieces by 32: the span's bytes, then a mask of what has to be equal: all of a
 	 * byte, or of a text that may differ, its high bit. Then the pieces, a struct tw_place for
 	 * each value (its `at` from the piece's begin), keys. */
@@ -104,6 +101,8 @@ static inline const struct tw_place *image_places(const struct tw_image *im)
 {
 	return (const struct tw_place *)(const void *)((const uint8_t *)im + im->places_at);
 }
+
+_Static_assert(offsetof(struct tw_image, block) == 64, "what is read of each lies in one line");
 
 struct missed;
 /* Takes spans as long as they look like most and fit into what can be read at once; those that have

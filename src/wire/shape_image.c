@@ -156,16 +156,11 @@ static bool pieces(struct draft *d, const struct prefix *x, uint32_t bytes_n)
 static void head(struct tw_image *im, const struct tw_template *t, const struct tw_span *v,
                  const struct prefix *x)
 {
-	struct tw_span like = *v;
-
-	im->name_at = (uint8_t)(x->name - v->bytes);
-	im->name_n = (uint8_t)x->name_n;
 	im->start_at = (uint8_t)(x->start - v->bytes);
 	im->has_parent = x->parent_id != NULL;
 	im->fixed = t->fixed;
 	im->value_count = t->layout.value_count;
-	like.slots = t->slots; /* not the span's own */
-	memcpy(im->common, (const uint8_t *)&like + TW_SPAN_COMMON_AT, TW_SPAN_COMMON_BYTES);
+	memcpy(im->common, (const uint8_t *)v + TW_SPAN_COMMON_AT, TW_SPAN_COMMON_BYTES);
 }
 
 static struct tw_image *make(struct tw_template *t, const struct tw_span *v, const struct prefix *x,
@@ -186,7 +181,6 @@ static struct tw_image *make(struct tw_template *t, const struct tw_span *v, con
 		return NULL;
 	memset(im, 0, *bytes);
 	im->template = t;
-	im->hash = t->hash;
 	im->elastic = elastic;
 	im->pieces_at = tail;
 	im->places_at = tail + d.pieces * (uint32_t)sizeof(struct image_piece);

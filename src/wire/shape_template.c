@@ -59,11 +59,11 @@ static void write_layout(struct tw_layout *l, const struct plan *plan, const str
 
 static void read_status(struct tw_template *t, const uint8_t *p, const uint8_t *end)
 {
-	struct scan_status s = {t->status_message, t->status_message_n, t->status};
+	struct scan_status s = {t->rest.status_message, t->rest.status_message_n, t->status};
 
 	scan_status(p, end, &s);
-	t->status_message = s.message;
-	t->status_message_n = s.message_n;
+	t->rest.status_message = s.message;
+	t->rest.status_message_n = s.message_n;
 	t->status = s.status;
 }
 
@@ -72,7 +72,7 @@ static void read_status(struct tw_template *t, const uint8_t *p, const uint8_t *
 static void read_run(struct tw_template *t, const struct tw_keytab *keys, const uint8_t *p,
                      const uint8_t *end)
 {
-	struct scan_slots a = {t->slots, t->slots_set};
+	struct scan_slots a = {t->rest.slots, t->rest.slots_set};
 	const struct scan s = {.keys = keys};
 
 	while (p < end) {
@@ -89,11 +89,11 @@ static void read_run(struct tw_template *t, const struct tw_keytab *keys, const 
 			at = tw_pb_len(at, end, &n);
 			read_status(t, at, at + n);
 		} else if (tag == TW_PB_TAG(16, TW_PB_I32)) {
-			t->w3c_flags = tw_pb_le32(at);
+			t->rest.w3c_flags = tw_pb_le32(at);
 		}
 		p = q;
 	}
-	t->slots_set = a.set;
+	t->rest.slots_set = a.set;
 }
 
 static void read_layout(struct tw_template *t, const struct tw_keytab *keys)
@@ -116,14 +116,14 @@ static void read_layout(struct tw_template *t, const struct tw_keytab *keys)
 		/* Of a key the first one counts, also here. */
 		if (part->kind == TW_PART_TEXT || part->kind == TW_PART_INT)
 			slot = tw_keytab_probe(keys, p + 2, part->n - 3u);
-		if (slot >= 0 && t->slots_set >> slot & 1)
+		if (slot >= 0 && t->rest.slots_set >> slot & 1)
 			slot = -1;
 		t->kinds |= (uint64_t)(part->kind - 1) << 2 * value++;
 		*kind_of++ = part->kind;
 		*slot_of++ = slot >= 0 ? (uint8_t)slot : TW_KEYS_MAX;
 		if (slot >= 0) {
-			t->slots_set |= UINT64_C(1) << slot;
-			t->slots[slot] = (struct tw_value){.type = TW_VALUE_NONE};
+			t->rest.slots_set |= UINT64_C(1) << slot;
+			t->rest.slots[slot] = (struct tw_value){.type = TW_VALUE_NONE};
 			t->fixed = false;
 		}
 	}
@@ -148,14 +148,16 @@ struct tw_template *shape_template(const struct tw_templates *c, const struct tw
 	memset(t, 0, bytes + slots + NODE_PAD);
 	t->refs = 1;
 	t->bytes = (uint32_t)(bytes + slots + NODE_PAD);
-	t->slots = (struct tw_value *)((uint8_t *)t + bytes);
+	t->rest.slots = (struct tw_value *)((uint8_t *)t + bytes);
 	t->kind = sh->kind < TW_KIND_COUNT ? sh->kind : TW_KIND_UNSPECIFIED;
 	write_layout(&t->layout, &plan, sh, path, depth);
 	t->has_parent = t->layout.has_parent;
 	t->value_count = (uint8_t)t->layout.value_count;
+	t->rest.name = tw_layout_name(&t->layout);
+	t->rest.name_n = t->layout.name_n;
 	read_layout(t, keys);
-	if (!t->slots_set)
-		t->slots = NULL;
+	if (!t->rest.slots_set)
+		t->rest.slots = NULL;
 	t->hash = tw_hash_bytes(c->key, &t->layout, t->layout.size);
 	return t;
 }

@@ -32,7 +32,7 @@ static struct tw_value value(uint32_t k)
 	}
 }
 
-static void decide(const struct tw_rules *r, const struct tw_span *s)
+static void decide(const struct tw_rules *r, const uint64_t mask[TW_MASK_WORDS])
 {
 	struct tw_trace_view t = {.start_ns = 1,
 	                          .end_ns = 2000000001,
@@ -46,7 +46,7 @@ static void decide(const struct tw_rules *r, const struct tw_span *s)
 
 	if (!rates)
 		return;
-	memcpy(t.mask, s->mask, sizeof(t.mask));
+	memcpy(t.mask, mask, sizeof(t.mask));
 	for (uint64_t i = 0; i < 20; i++) {
 		t.randomness = i << 51;
 		tw_rules_decide(r, rates, &t, i * 100000000, &v);
@@ -61,15 +61,17 @@ static void match(const struct tw_rules *r, uint32_t slots)
 	struct tw_value on_span[TW_KEYS_MAX], on_resource[TW_KEYS_MAX];
 	struct tw_resource resource = {.slots = on_resource};
 	struct tw_scope scope = {0};
-	struct tw_span span = {.slots = on_span,
-	                       .name = (const uint8_t *)"GET /",
-	                       .name_n = 5,
+	uint64_t masks[1][TW_MASK_WORDS];
+	struct tw_span_rest rest = {
+	    .slots = on_span, .name = (const uint8_t *)"GET /", .name_n = 5};
+	struct tw_span span = {.rest = &rest,
 	                       .span_id = 1,
 	                       .duration_ns = 3000000000,
 	                       .kind = TW_KIND_SERVER,
 	                       .status = TW_STATUS_ERROR,
 	                       .flags = TW_SPAN_ROOT};
 	struct tw_request q = {.spans = &span,
+	                       .masks = masks,
 	                       .resources = &resource,
 	                       .scopes = &scope,
 	                       .span_count = 1,
@@ -82,11 +84,11 @@ static void match(const struct tw_rules *r, uint32_t slots)
 	for (uint32_t k = 0; k < slots; k++) {
 		on_span[k] = value(k);
 		on_resource[k] = value(k + 3);
-		span.slots_set |= (uint64_t)(k % 3 != 0) << k;
+		rest.slots_set |= (uint64_t)(k % 3 != 0) << k;
 		resource.slots_set |= (uint64_t)(k % 2) << k;
 	}
 	tw_rules_match_request(r, m, &q);
-	decide(r, &span);
+	decide(r, tw_span_mask(&q, &span));
 	tw_matcher_destroy(&m);
 }
 

@@ -63,15 +63,15 @@ static void check_views(const struct tw_request *r, const uint8_t *data, size_t 
 		const struct tw_span *s = &r->spans[i];
 
 		within(s->bytes, s->bytes_n, data, size);
-		within(s->name, s->name_n, s->bytes, s->bytes_n);
-		within(s->tracestate, s->tracestate_n, s->bytes, s->bytes_n);
-		within(s->status_message, s->status_message_n, s->bytes, s->bytes_n);
-		CHECK(tw_utf8_valid(s->name, s->name_n));
+		within(s->rest->name, s->rest->name_n, s->bytes, s->bytes_n);
+		within(s->rest->tracestate, s->rest->tracestate_n, s->bytes, s->bytes_n);
+		within(s->rest->status_message, s->rest->status_message_n, s->bytes, s->bytes_n);
+		CHECK(tw_utf8_valid(s->rest->name, s->rest->name_n));
 		CHECK((s->trace_id.hi | s->trace_id.lo) && s->span_id);
 		CHECK(s->scope < r->scope_count &&
 		      r->scopes[s->scope].resource < r->resource_count);
 		CHECK(s->kind < TW_KIND_COUNT && s->status < TW_STATUS_COUNT);
-		check_slots(s->slots_set, s->slots, keys);
+		check_slots(s->rest->slots_set, s->rest->slots, keys);
 	}
 	for (uint32_t i = 0; i < r->resource_count; i++)
 		check_slots(r->resources[i].slots_set, r->resources[i].slots, keys);
@@ -94,7 +94,7 @@ static void check_emit(const struct tw_scan_opts *o, const struct tw_request *r)
 		const struct tw_scope *sc = &r->scopes[s->scope];
 
 		e[i].bytes = tw_slice(s->bytes, s->bytes_n);
-		e[i].tracestate = tw_slice(s->tracestate, s->tracestate_n);
+		e[i].tracestate = tw_slice(s->rest->tracestate, s->rest->tracestate_n);
 		e[i].scope_head = sc->head;
 		e[i].scope_key = sc->hash;
 		e[i].resource_head = r->resources[sc->resource].head;

@@ -346,17 +346,19 @@ static void check_span(const struct state *s, const struct tw_span *v, const Ora
 	CHECK(v->parent_id == (p->parent_span_id.len ? big_endian(p->parent_span_id.data) : 0));
 	CHECK(!(v->flags & TW_SPAN_ROOT) == (v->parent_id != 0));
 	CHECK(!(v->flags & TW_SPAN_RANDOM) == !(p->flags & 2));
-	CHECK(v->w3c_flags == p->flags);
+	CHECK(!(v->flags & TW_SPAN_TRACESTATE) == (v->rest->tracestate_n == 0));
+	CHECK(v->rest->w3c_flags == p->flags);
 	CHECK(v->start_ns == start);
 	CHECK(v->duration_ns == (end > start ? end - start : 0));
-	CHECK(same(v->name, v->name_n, last(p->n_name, p->name)));
-	CHECK(same(v->tracestate, v->tracestate_n, last(p->n_trace_state, p->trace_state)));
+	CHECK(same(v->rest->name, v->rest->name_n, last(p->n_name, p->name)));
+	CHECK(same(v->rest->tracestate, v->rest->tracestate_n,
+	           last(p->n_trace_state, p->trace_state)));
 	CHECK(v->kind == (kind >= 0 && kind < TW_KIND_COUNT ? kind : 0));
 	CHECK(v->status == (code >= 0 && code < TW_STATUS_COUNT ? code : 0));
 	if (p->status)
 		message = last(p->status->n_message, p->status->message);
-	CHECK(same(v->status_message, v->status_message_n, message));
-	check_slots(s, v->slots_set, v->slots, p->n_attributes, p->attributes);
+	CHECK(same(v->rest->status_message, v->rest->status_message_n, message));
+	check_slots(s, v->rest->slots_set, v->rest->slots, p->n_attributes, p->attributes);
 	/* The span's bytes are this span's. */
 	own = (Oracle__Span *)unpack(
 	    &oracle__span__descriptor,
@@ -496,14 +498,16 @@ static void check_same_views(const struct state *s)
 		      x->parent_id == y->parent_id);
 		CHECK(x->start_ns == y->start_ns && x->duration_ns == y->duration_ns);
 		CHECK(x->kind == y->kind && x->status == y->status && x->flags == y->flags &&
-		      x->w3c_flags == y->w3c_flags);
-		CHECK(tw_slice_eq(tw_slice(x->name, x->name_n), tw_slice(y->name, y->name_n)));
-		CHECK(tw_slice_eq(tw_slice(x->tracestate, x->tracestate_n),
-		                  tw_slice(y->tracestate, y->tracestate_n)));
-		CHECK(tw_slice_eq(tw_slice(x->status_message, x->status_message_n),
-		                  tw_slice(y->status_message, y->status_message_n)));
+		      x->rest->w3c_flags == y->rest->w3c_flags);
+		CHECK(tw_slice_eq(tw_slice(x->rest->name, x->rest->name_n),
+		                  tw_slice(y->rest->name, y->rest->name_n)));
+		CHECK(tw_slice_eq(tw_slice(x->rest->tracestate, x->rest->tracestate_n),
+		                  tw_slice(y->rest->tracestate, y->rest->tracestate_n)));
+		CHECK(tw_slice_eq(tw_slice(x->rest->status_message, x->rest->status_message_n),
+		                  tw_slice(y->rest->status_message, y->rest->status_message_n)));
 		CHECK(x->scope == y->scope && x->hash == y->hash);
-		check_same_slots(s, x->slots_set, x->slots, y->slots_set, y->slots);
+		check_same_slots(s, x->rest->slots_set, x->rest->slots, y->rest->slots_set,
+		                 y->rest->slots);
 	}
 	for (uint32_t i = 0; i < a->scope_count; i++)
 		CHECK(tw_slice_eq(a->scopes[i].name, b->scopes[i].name) &&

@@ -136,12 +136,12 @@ static void note(struct sim *s, struct sim_dest *d, const struct tw_span *span, 
 	assert_true(d->seen_count < SIM_SEEN_MAX);
 	seen->trace = span->trace_id.lo;
 	seen->span = span->span_id;
-	assert_true(span->slots_set & (UINT64_C(1) << rule));
-	assert_true(span->slots_set & (UINT64_C(1) << reason));
-	snprintf(seen->rule, sizeof(seen->rule), "%.*s", (int)span->slots[rule].n,
-	         (const char *)span->slots[rule].p);
-	snprintf(seen->reason, sizeof(seen->reason), "%.*s", (int)span->slots[reason].n,
-	         (const char *)span->slots[reason].p);
+	assert_true(span->rest->slots_set & (UINT64_C(1) << rule));
+	assert_true(span->rest->slots_set & (UINT64_C(1) << reason));
+	snprintf(seen->rule, sizeof(seen->rule), "%.*s", (int)span->rest->slots[rule].n,
+	         (const char *)span->rest->slots[rule].p);
+	snprintf(seen->reason, sizeof(seen->reason), "%.*s", (int)span->rest->slots[reason].n,
+	         (const char *)span->rest->slots[reason].p);
 }
 
 /* What goes out is read back with the project's own scanner: it must be a whole request. */

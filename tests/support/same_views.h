@@ -43,13 +43,16 @@ static inline bool same_span(const struct tw_span *a, const struct tw_span *b)
 	return tw_id_eq(a->trace_id, b->trace_id) && a->span_id == b->span_id &&
 	       a->parent_id == b->parent_id && a->start_ns == b->start_ns &&
 	       a->duration_ns == b->duration_ns && a->bytes == b->bytes &&
-	       a->bytes_n == b->bytes_n && same_bytes(a->name, a->name_n, b->name, b->name_n) &&
-	       a->scope == b->scope && a->hash == b->hash && a->slots_set == b->slots_set &&
-	       same_slots(a->slots_set, a->slots, b->slots) &&
-	       same_bytes(a->tracestate, a->tracestate_n, b->tracestate, b->tracestate_n) &&
-	       a->w3c_flags == b->w3c_flags &&
-	       same_bytes(a->status_message, a->status_message_n, b->status_message,
-	                  b->status_message_n) &&
+	       a->bytes_n == b->bytes_n &&
+	       same_bytes(a->rest->name, a->rest->name_n, b->rest->name, b->rest->name_n) &&
+	       a->scope == b->scope && a->hash == b->hash &&
+	       a->rest->slots_set == b->rest->slots_set &&
+	       same_slots(a->rest->slots_set, a->rest->slots, b->rest->slots) &&
+	       same_bytes(a->rest->tracestate, a->rest->tracestate_n, b->rest->tracestate,
+	                  b->rest->tracestate_n) &&
+	       a->rest->w3c_flags == b->rest->w3c_flags &&
+	       same_bytes(a->rest->status_message, a->rest->status_message_n,
+	                  b->rest->status_message, b->rest->status_message_n) &&
 	       a->kind == b->kind && a->status == b->status && a->flags == b->flags;
 }
 

@@ -1,9 +1,9 @@
 /* What the scan of one request yields: views over the request's bytes.
  *
  * A view borrows everything from the body it was scanned from, so it lives exactly as long as the
- * ticket that holds the body; slots and texts may lie in the span's template, which the request
- * holds as long. `wire` fills ids to slots and the operations; `rules` fills the mask words and the
- * resource's leaf words; `metrics` fills series; nobody else writes there.
+ * ticket that holds the body; its rest may be its template's, which the request holds as long.
+ * `wire` fills all but what `rules` fills, the masks and the resource's leaf words, and `metrics`,
+ * the series; nobody else writes there.
  * One thread at a time: the receiving worker until the commit, then each owner only reads. */
 #ifndef TW_MODEL_SPAN_H
 #define TW_MODEL_SPAN_H
@@ -12,7 +12,8 @@
 #include "tw/model/template.h"
 
 /* Spanset bits of a span, 64 a word: 128, or what -DTW_MASK_WORDS=N makes of it; the rule compiler
- * says when a file needs more. Each word is 8 bytes more of every open trace and view. */
+ * says when a file needs more. Each word is 8 bytes more of every open trace and span of a request.
+ */
 #ifndef TW_MASK_WORDS
 #define TW_MASK_WORDS 2u
 #endif
@@ -60,41 +61,35 @@ struct tw_scope {             /* one ScopeSpans */
 };
 
 enum {
-	TW_SPAN_ROOT = 1,   /* no parent id */
-	TW_SPAN_RANDOM = 2, /* W3C flags bit 0x02: the id's last 7 bytes are random */
+	TW_SPAN_ROOT = 1,       /* no parent id */
+	TW_SPAN_RANDOM = 2,     /* W3C flags bit 0x02: the id's last 7 bytes are random */
+	TW_SPAN_TRACESTATE = 4, /* a tracestate that is not empty */
 };
 
+/* What differs from span to span, and what is asked of each. It is written once and read by three
+ * walks, so it is small: 1,000 of them, 96 KB, lie in the second-level cache beside their body. */
 struct tw_span {
 	struct tw_id128 trace_id;
 	uint64_t span_id, parent_id; /* big endian loads; parent 0: root */
 	uint64_t start_ns;           /* unix time as sent */
 	uint64_t duration_ns;        /* end − start; 0 when end < start */
 	const uint8_t *bytes;        /* the Span message's payload, as sent */
-	const uint8_t *name;
-	/* one cache line */
-	uint32_t bytes_n, name_n;
-	uint64_t hash; /* keyed hash of trace_id: owner, table slot, verdict */
-	/* From here to `flags` the scanner copies in one piece from what it knows of a template. */
-	uint64_t slots_set; /* bit k: slots[k] is valid */
-	struct tw_value
-	    *slots; /* indexed by slot; entries not in slots_set do not exist; NULL when it is 0 */
-	const uint8_t *tracestate;
-	const uint8_t *status_message;
-	uint32_t tracestate_n, status_message_n;
-	uint32_t w3c_flags;
+	uint64_t hash;               /* keyed hash of trace_id: owner, table slot, verdict */
+	const struct tw_span_rest *rest;
+	uint32_t bytes_n;
+	/* The scanner copies these four in one piece from what it knows of a template. */
 	uint8_t kind,
 	    status; /* enum tw_kind (unknown → UNSPECIFIED), enum tw_status (unknown → UNSET) */
 	uint8_t flags;
 	uint8_t pad;
-	/* one more */
 	uint32_t operation; /* 1 + index; 0: the span has no template */
 	uint32_t places;    /* the first of its template's differing values, in tw_request.places */
 	uint32_t scope;     /* index */
 	uint32_t series;    /* metrics: the RED series */
-	uint64_t mask[TW_MASK_WORDS]; /* rules: spanset bits; read them by tw_span_mask */
 };
+_Static_assert(sizeof(struct tw_span) == 96, "a line and a half, however many the mask's words");
 
-#define TW_SPAN_COMMON_AT    offsetof(struct tw_span, slots_set)
+#define TW_SPAN_COMMON_AT    offsetof(struct tw_span, kind)
 #define TW_SPAN_COMMON_BYTES (offsetof(struct tw_span, operation) - TW_SPAN_COMMON_AT)
 
 /* The spans of one template within one scope: what rules and metrics find for one of them holds
@@ -126,14 +121,19 @@ struct tw_request { /* pooled: arrays keep their memory from request to request 
 	struct tw_span *spans;
 	struct tw_resource *resources;
 	struct tw_scope *scopes;
-	struct tw_value *values;         /* backs the slots of spans and resources */
-	struct tw_operation *operations; /* each holds a reference to its template */
+	struct tw_span_rest *rests;       /* of spans that do not share their template's */
+	struct tw_value *values;          /* backs the slots of these and of resources */
+	uint64_t (*masks)[TW_MASK_WORDS]; /* rules: spanset bits of span i, if its operation does
+	                                     not tell them; read them by tw_span_mask */
+	struct tw_operation *operations;  /* each holds a reference to its template */
 	struct tw_place *places;
 	uint32_t span_count, span_cap;
 	uint32_t resource_count, resource_cap;
 	uint32_t scope_count, scope_cap;
 	uint32_t operation_count, operation_cap;
+	size_t rest_count, rest_cap;
 	size_t value_count, value_cap;
+	size_t mask_cap; /* not less than span_count once the scan has ended */
 	size_t place_count, place_cap;
 	uint64_t span_bytes;  /* of all spans: sum of bytes_n */
 	size_t heads_max;     /* no scope's head and its resource's are longer together */
@@ -142,15 +142,19 @@ struct tw_request { /* pooled: arrays keep their memory from request to request 
 	char reject_text[160]; /* the first rejected span: field and offset */
 	struct tw_arena arena; /* cold pieces that are not contiguous in the body */
 };
+static inline uint64_t *tw_span_own_mask(const struct tw_request *r, const struct tw_span *s)
+{
+	return r->masks[s - r->spans];
+}
 /* The span's own where its operation does not tell it. */
 static inline const uint64_t *tw_span_mask(const struct tw_request *r, const struct tw_span *s)
 {
 	const struct tw_operation *op;
 
 	if (TW_UNLIKELY(s->operation == 0))
-		return s->mask;
+		return tw_span_own_mask(r, s);
 	op = &r->operations[s->operation - 1];
-	return TW_LIKELY(op->matched && !op->differs) ? op->mask : s->mask;
+	return TW_LIKELY(op->matched && !op->differs) ? op->mask : tw_span_own_mask(r, s);
 }
 void tw_request_init(struct tw_request *r);
 void tw_request_deinit(struct tw_request *r);
@@ -160,10 +164,13 @@ void tw_request_reset(struct tw_request *r); /* empties; gives memory back past 
  * back. false: there is nothing left that takes time to give back. */
 bool tw_request_shrink(struct tw_request *r, size_t bytes);
 uint32_t tw_request_rejected(const struct tw_request *r); /* spans */
-/* Room for so many more rows. Arrays may move; slots pointers of the rows in use move with them.
- * false: no memory. */
+/* Room for so many more rows. Arrays may move; rest and slots pointers of the rows in use move with
+ * them. false: no memory. */
 bool tw_request_room(struct tw_request *r, uint32_t spans, uint32_t resources, uint32_t scopes);
+bool tw_request_room_rests(struct tw_request *r, size_t rests);
 bool tw_request_room_values(struct tw_request *r, size_t values);
 bool tw_request_room_operations(struct tw_request *r, uint32_t operations, size_t places);
+/* A mask for each span that is there; what was in them is lost. */
+bool tw_request_room_masks(struct tw_request *r);
 
 #endif

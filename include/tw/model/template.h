@@ -53,10 +53,24 @@ struct tw_place {
 	uint16_t at, n;
 };
 
+/* What few ask of a span, and what is mostly the same in all spans of a template: those share the
+ * template's, others have their own in the request. */
+struct tw_span_rest {
+	uint64_t slots_set; /* bit k: slots[k] is valid */
+	struct tw_value
+	    *slots; /* indexed by slot; entries not in slots_set do not exist; NULL when it is 0 */
+	const uint8_t *name;
+	const uint8_t *tracestate;
+	const uint8_t *status_message;
+	uint32_t name_n, tracestate_n, status_message_n;
+	uint32_t w3c_flags;
+};
+
 struct tw_image; /* how its spans look in bytes: the scanner's */
 
 struct tw_template {
-	/* The scanner's own, apart from what others read. */
+	/* The scanner's own, apart from what others often read. */
+	uint64_t hash;             /* keyed hash of the layout; immutable */
 	uint64_t stamp;            /* of the request … */
 	uint32_t scope, operation; /* … and scope that has this operation of it */
 	struct tw_image *image;    /* one allocation, the template's; NULL: none yet */
@@ -64,19 +78,16 @@ struct tw_template {
 	uint32_t bytes; /* of both */
 	uint32_t refs;
 	/* Immutable. */
-	_Alignas(64) uint64_t hash; /* keyed hash of the layout */
-	uint64_t slots_set;         /* what its spans have in their slots … */
-	struct tw_value *slots;     /* … where the values are always the same */
-	const uint8_t *status_message;
-	uint32_t status_message_n;
-	uint32_t w3c_flags;
-	uint8_t kind, status; /* as in tw_span */
-	bool fixed;           /* no value that somebody reads from a slot differs */
-	bool has_parent;      /* the layout's */
-	uint8_t value_count;  /* likewise */
-	uint8_t pad[3];
-	uint64_t kinds; /* of the differing values, the first in the low bits: two bits each, enum
-	                   tw_part_kind − 1 */
+	_Alignas(64) struct tw_span_rest rest; /* its spans', if it is fixed; else without the
+	                                          values that differ */
+	uint8_t kind, status;                  /* as in tw_span */
+	/* What packing needs, in one line. */
+	_Alignas(64) uint64_t kinds; /* of the differing values, the first in the low bits: two
+	                                bits each, enum tw_part_kind − 1 */
+	bool fixed;                  /* no value that somebody reads from a slot differs */
+	bool has_parent;             /* the layout's */
+	uint8_t value_count;         /* likewise */
+	uint8_t pad;
 	struct tw_layout layout; /* the last: it has no fixed size. Behind it: */
 };
 

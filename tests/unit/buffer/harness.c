@@ -121,6 +121,7 @@ struct made {
 	struct tw_request req;
 	uint8_t *bytes;
 	struct tw_value values[H_RESOURCES];
+	struct tw_span_rest *rests;
 	uint32_t *idx;
 };
 
@@ -166,10 +167,13 @@ static void make_request(struct harness *h, struct made *m, const struct h_span 
 		total += spans[i].bytes_n;
 	m->bytes = tw_alloc(total + 1);
 	m->idx = tw_calloc(n + 1, sizeof(*m->idx));
+	m->rests = tw_calloc(n + 1, sizeof(*m->rests));
 	m->req.spans = tw_calloc(n + 1, sizeof(struct tw_span));
+	m->req.masks = tw_calloc(n + 1, sizeof(*m->req.masks));
 	m->req.resources = tw_calloc(H_RESOURCES, sizeof(struct tw_resource));
 	m->req.scopes = tw_calloc(H_SCOPES, sizeof(struct tw_scope));
-	assert_true(m->bytes && m->idx && m->req.spans && m->req.resources && m->req.scopes);
+	assert_true(m->bytes && m->idx && m->rests && m->req.spans && m->req.masks);
+	assert_true(m->req.resources && m->req.scopes);
 	m->req.span_count = n;
 	m->req.resource_count = H_RESOURCES;
 	m->req.scope_count = H_SCOPES;
@@ -181,6 +185,9 @@ static void make_request(struct harness *h, struct made *m, const struct h_span 
 
 		at += from->bytes_n;
 		m->idx[i] = i;
+		m->rests[i] = (struct tw_span_rest){.tracestate = ts ? p + ts : NULL,
+		                                    .tracestate_n = ts ? 20 : 0};
+		m->req.masks[i][0] = h_mask(generation, from->uid);
 		m->req.spans[i] = (struct tw_span){
 		    .trace_id = h_id(from->trace),
 		    .span_id = from->span_id,
@@ -192,12 +199,11 @@ static void make_request(struct harness *h, struct made *m, const struct h_span 
 		    .scope = from->scope,
 		    .series = (uint32_t)from->uid,
 		    .hash = tw_hash_u64x2(h->key, h_id(from->trace).hi, h_id(from->trace).lo),
-		    .tracestate = ts ? p + ts : NULL,
-		    .tracestate_n = ts ? 20 : 0,
-		    .mask = {h_mask(generation, from->uid)},
+		    .rest = &m->rests[i],
 		    .kind = (uint8_t)(from->uid % TW_KIND_COUNT),
 		    .status = from->error ? TW_STATUS_ERROR : TW_STATUS_UNSET,
-		    .flags = from->root ? TW_SPAN_ROOT : 0};
+		    .flags =
+		        (uint8_t)((from->root ? TW_SPAN_ROOT : 0) | (ts ? TW_SPAN_TRACESTATE : 0))};
 	}
 }
 
@@ -209,7 +215,9 @@ static void free_request(struct made *m)
 		tw_free((void *)(uintptr_t)m->req.scopes[c].head.p);
 	tw_free(m->bytes);
 	tw_free(m->idx);
+	tw_free(m->rests);
 	tw_free(m->req.spans);
+	tw_free(m->req.masks);
 	tw_free(m->req.resources);
 	tw_free(m->req.scopes);
 }

@@ -78,6 +78,7 @@ static const struct tw_hash_key key = {77, 99};
 struct request {
 	struct tw_request req;
 	struct tw_span spans[SPANS];
+	uint64_t masks[SPANS][TW_MASK_WORDS];
 	struct tw_scope scope;
 	struct tw_resource resource;
 	uint32_t idx[SPANS];
@@ -88,6 +89,7 @@ static void make(struct request *q, uint32_t shard, uint64_t r)
 {
 	memset(q, 0, sizeof(*q));
 	q->req.spans = q->spans;
+	q->req.masks = q->masks;
 	q->req.scopes = &q->scope;
 	q->req.resources = &q->resource;
 	q->req.span_count = SPANS;

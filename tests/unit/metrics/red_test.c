@@ -261,15 +261,15 @@ static void dimensions_are_the_spans_else_the_resources_else_absent(void **state
 		r = spans_resource(&b.spans, "cart");
 		resource_attribute(r, b.slot[0], text_value("FROM-RESOURCE"));
 		s = spans_add(&b.spans, "GET /", TW_KIND_SERVER, TW_STATUS_UNSET, 0);
-		spans_attribute(s, b.slot[0], text_value("GET"));
-		spans_attribute(s, b.slot[1], int_value(-200));
+		spans_attribute(&b.spans, s, b.slot[0], text_value("GET"));
+		spans_attribute(&b.spans, s, b.slot[1], int_value(-200));
 		spans_add(&b.spans, "GET /", TW_KIND_SERVER, TW_STATUS_UNSET, 0);
 		s = spans_add(&b.spans, "GET /", TW_KIND_SERVER, TW_STATUS_UNSET, 0);
-		spans_attribute(s, b.slot[0], text_value("")); /* as good as absent */
+		spans_attribute(&b.spans, s, b.slot[0], text_value("")); /* as good as absent */
 		spans_resource(&b.spans, "cart");
 		spans_add(&b.spans, "GET /", TW_KIND_SERVER, TW_STATUS_UNSET, 0);
 		s = spans_add(&b.spans, "GET /", TW_KIND_SERVER, TW_STATUS_UNSET, 0);
-		spans_attribute(s, b.slot[0], text_value("")); /* no label, one series */
+		spans_attribute(&b.spans, s, b.slot[0], text_value("")); /* no label, one series */
 		bed_count(&b);
 	}
 	struct page p = bed_page(&b);
@@ -313,7 +313,7 @@ static void values_of_every_type_become_text(void **state)
 		spans_resource(&b.spans, "cart");
 		struct tw_span *s =
 		    spans_add(&b.spans, "GET /", TW_KIND_SERVER, TW_STATUS_UNSET, 0);
-		spans_attribute(s, b.slot[0], cases[i].v);
+		spans_attribute(&b.spans, s, b.slot[0], cases[i].v);
 		bed_count(&b);
 		struct page p = bed_page(&b);
 		if (cases[i].want != NULL) {
@@ -343,7 +343,8 @@ static void the_same_text_of_another_type_is_the_same_series(void **state)
 	bed_open(&b, 4);
 	spans_resource(&b.spans, "cart");
 	for (int i = 0; i < 2; i++)
-		spans_attribute(spans_add(&b.spans, "GET /", TW_KIND_SERVER, TW_STATUS_UNSET, 0),
+		spans_attribute(&b.spans,
+		                spans_add(&b.spans, "GET /", TW_KIND_SERVER, TW_STATUS_UNSET, 0),
 		                b.slot[0], i == 0 ? text_value("5") : int_value(5));
 	bed_count(&b);
 	struct page p = bed_page(&b);
@@ -371,9 +372,9 @@ static void label_names_are_made_fit_and_unique(void **state)
 	struct tw_value values[16];
 	spans_resource(&b.spans, "cart");
 	struct tw_span *s = spans_add(&b.spans, "GET /", TW_KIND_SERVER, TW_STATUS_UNSET, 0);
-	s->slots = values;
+	b.spans.rests[0].slots = values;
 	for (uint32_t i = 0; i < 9; i++) {
-		spans_attribute(s, b.slot[i], text_value("v"));
+		spans_attribute(&b.spans, s, b.slot[i], text_value("v"));
 		strcat(strcat(strcat(want, ","), labels[i]), "=\"v\"");
 	}
 	strcat(want, "}");
@@ -529,7 +530,7 @@ static void IN_21_label_injection(void **state)
 	for (int round = 0; round < 2; round++) {
 		spans_resource(&b.spans, evil);
 		s = spans_add(&b.spans, evil, TW_KIND_SERVER, TW_STATUS_UNSET, 0);
-		spans_attribute(s, b.slot[0], text_value(evil));
+		spans_attribute(&b.spans, s, b.slot[0], text_value(evil));
 		spans_resource(&b.spans, huge);
 		spans_add(&b.spans, "h", TW_KIND_SERVER, TW_STATUS_UNSET, 0);
 		spans_resource(&b.spans, "bad");
@@ -662,6 +663,7 @@ static void MEM_01_no_span_is_lost_without_memory(void **state)
 				spans_resource(&b.spans, "cart");
 			snprintf(names[i], sizeof(names[i]), "n%u", i);
 			spans_attribute(
+			    &b.spans,
 			    spans_add(&b.spans, names[i], TW_KIND_SERVER, TW_STATUS_UNSET, 3 * ms),
 			    b.slot[0], int_value(i));
 		}

@@ -10,6 +10,7 @@ void spans_init(struct spans *s, uint32_t cap)
 	s->req.spans = calloc(cap, sizeof(struct tw_span));
 	s->req.resources = calloc(cap, sizeof(struct tw_resource));
 	s->req.scopes = calloc(cap, sizeof(struct tw_scope));
+	s->rests = calloc(cap, sizeof(struct tw_span_rest));
 	s->values = calloc((size_t)2 * cap * SLOTS, sizeof(struct tw_value));
 }
 
@@ -18,6 +19,7 @@ void spans_deinit(struct spans *s)
 	free(s->req.spans);
 	free(s->req.resources);
 	free(s->req.scopes);
+	free(s->rests);
 	free(s->values);
 }
 
@@ -46,21 +48,24 @@ struct tw_span *spans_add(struct spans *s, const char *name, enum tw_kind kind,
 	struct tw_span *span = &s->req.spans[i];
 
 	memset(span, 0, sizeof(*span));
-	span->name = (const uint8_t *)name;
-	span->name_n = (uint32_t)strlen(name);
+	s->rests[i] = (struct tw_span_rest){.name = (const uint8_t *)name,
+	                                    .name_n = (uint32_t)strlen(name),
+	                                    .slots = s->values + (size_t)(s->cap + i) * SLOTS};
+	span->rest = &s->rests[i];
 	span->kind = (uint8_t)kind;
 	span->status = (uint8_t)status;
 	span->start_ns = UINT64_C(1700000000) * TW_NS_PER_S;
 	span->duration_ns = duration_ns;
 	span->scope = s->req.scope_count - 1;
-	span->slots = s->values + (size_t)(s->cap + i) * SLOTS;
 	return span;
 }
 
-void spans_attribute(struct tw_span *s, uint32_t slot, struct tw_value v)
+void spans_attribute(struct spans *s, const struct tw_span *span, uint32_t slot, struct tw_value v)
 {
-	s->slots[slot] = v;
-	s->slots_set |= UINT64_C(1) << slot;
+	struct tw_span_rest *rest = &s->rests[span - s->req.spans];
+
+	rest->slots[slot] = v;
+	rest->slots_set |= UINT64_C(1) << slot;
 }
 
 void resource_attribute(struct tw_resource *r, uint32_t slot, struct tw_value v)

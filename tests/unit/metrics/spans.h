@@ -8,7 +8,8 @@
 
 struct spans {
 	struct tw_request req;
-	struct tw_value *values; /* SLOTS for each resource, then for each span */
+	struct tw_span_rest *rests; /* of each span */
+	struct tw_value *values;    /* SLOTS for each resource, then for each span */
 	uint32_t cap;
 };
 
@@ -19,7 +20,7 @@ void spans_clear(struct spans *s);
 struct tw_resource *spans_resource(struct spans *s, const char *service);
 struct tw_span *spans_add(struct spans *s, const char *name, enum tw_kind kind,
                           enum tw_status status, uint64_t duration_ns);
-void spans_attribute(struct tw_span *s, uint32_t slot, struct tw_value v);
+void spans_attribute(struct spans *s, const struct tw_span *span, uint32_t slot, struct tw_value v);
 void resource_attribute(struct tw_resource *r, uint32_t slot, struct tw_value v);
 struct tw_value text_value(const char *s);
 struct tw_value int_value(int64_t i);

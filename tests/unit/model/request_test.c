@@ -7,30 +7,63 @@
 #include "tw/base/mem.h"
 #include "tw/model/trace.h"
 
-static void slots_survive_growth(void **state)
+static void rests_and_slots_survive_growth(void **state)
 {
+	struct tw_span_rest shared = {.name_n = 7};
 	struct tw_request r;
 
 	(void)state;
 	tw_request_init(&r);
 	for (uint32_t i = 0; i < 1000; i++) {
 		assert_true(tw_request_room(&r, 1, 1, 1));
+		assert_true(tw_request_room_rests(&r, 1));
 		assert_true(tw_request_room_values(&r, 3));
-		r.spans[i].slots = i % 5 ? r.values + r.value_count : NULL;
+		r.spans[i].rest = i % 3 ? &r.rests[r.rest_count] : &shared;
+		r.rests[r.rest_count].slots = i % 5 ? r.values + r.value_count : NULL;
 		r.values[r.value_count + 2].i = i;
-		r.resources[i].slots = r.spans[i].slots;
+		r.resources[i].slots = r.rests[r.rest_count].slots;
+		r.rests[r.rest_count].name_n = i;
+		r.rest_count += i % 3 != 0;
 		r.value_count += 3;
 		r.span_count++;
 		r.resource_count++;
 		r.scope_count++;
 	}
 	for (uint32_t i = 0; i < 1000; i++) {
-		if (i % 5 == 0) {
-			assert_null(r.spans[i].slots);
+		const struct tw_span_rest *rest = r.spans[i].rest;
+
+		if (i % 3 == 0) {
+			assert_ptr_equal(rest, &shared);
 			continue;
 		}
-		assert_int_equal(r.spans[i].slots[2].i, i);
-		assert_ptr_equal(r.resources[i].slots, r.spans[i].slots);
+		assert_int_equal(rest->name_n, i);
+		assert_ptr_equal(r.resources[i].slots, rest->slots);
+		if (i % 5 == 0)
+			assert_null(rest->slots);
+		else
+			assert_int_equal(rest->slots[2].i, i);
+	}
+	tw_request_deinit(&r);
+}
+
+static void each_span_has_a_mask(void **state)
+{
+	struct tw_request r;
+
+	(void)state;
+	tw_request_init(&r);
+	for (uint32_t n = 1; n < 1000; n *= 3) {
+		assert_true(tw_request_room(&r, n, 0, 0));
+		r.span_count = n;
+		assert_true(tw_request_room_masks(&r));
+		assert_true(r.mask_cap >= n);
+		for (uint32_t i = 0; i < n; i++)
+			memset(tw_span_own_mask(&r, &r.spans[i]), (int)i, sizeof(r.masks[0]));
+		for (uint32_t i = 0; i < n; i++) {
+			r.spans[i].operation = 0;
+			assert_int_equal(tw_span_mask(&r, &r.spans[i])[1] & 0xff, i & 0xff);
+		}
+		tw_request_reset(&r);
 	}
 	tw_request_deinit(&r);
 }
@@ -54,6 +87,9 @@ static void reset_keeps_a_little_and_gives_back_much(void **state)
 	tw_request_reset(&r);
 	assert_int_equal(r.value_cap, 0);
 	assert_int_equal(r.span_cap, 0);
+	assert_true(tw_request_room_rests(&r, 100000));
+	tw_request_reset(&r);
+	assert_int_equal(r.rest_cap, 0);
 	tw_request_deinit(&r);
 }
 
@@ -65,18 +101,23 @@ static void what_is_not_needed_goes_in_pieces(void **state)
 	(void)state;
 	tw_request_init(&r);
 	assert_true(tw_request_room(&r, 100000, 10, 10));
+	assert_true(tw_request_room_rests(&r, 100000));
 	assert_true(tw_request_room_values(&r, 300000));
 	assert_true(tw_request_room_operations(&r, 10, 1000000));
 	r.span_count = 100000;
+	assert_true(tw_request_room_masks(&r));
+	r.rest_count = 100000;
 	r.value_count = 300000;
 	r.place_count = 500000;
 	while (tw_request_shrink(&r, 1 << 20)) {
-		assert_true(r.span_count <= r.span_cap && r.value_count <= r.value_cap &&
-		            r.place_count <= r.place_cap);
+		assert_true(r.span_count <= r.span_cap && r.rest_count <= r.rest_cap &&
+		            r.value_count <= r.value_cap && r.place_count <= r.place_cap);
 		steps++;
 	}
 	assert_true(steps > 15 && steps < 30);
 	assert_true(r.span_cap * sizeof(*r.spans) <= 1 << 20);
+	assert_true(r.rest_cap * sizeof(*r.rests) <= 1 << 20);
+	assert_true(r.mask_cap * sizeof(*r.masks) <= 1 << 20);
 	assert_true(r.value_cap * sizeof(*r.values) <= 1 << 20);
 	assert_true(r.place_cap * sizeof(*r.places) <= 1 << 20);
 	tw_request_reset(&r);
@@ -93,6 +134,7 @@ static void refused_memory_changes_nothing(void **state)
 	tw_request_init(&r);
 	tw_mem_fail_at(1, true);
 	assert_false(tw_request_room(&r, 1, 0, 0));
+	assert_false(tw_request_room_rests(&r, 1));
 	assert_false(tw_request_room_values(&r, 1));
 	tw_mem_fail_at(0, false);
 	assert_int_equal(r.span_cap, 0);
@@ -114,7 +156,8 @@ static void every_name_is_there(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(slots_survive_growth),
+	    cmocka_unit_test(rests_and_slots_survive_growth),
+	    cmocka_unit_test(each_span_has_a_mask),
 	    cmocka_unit_test(reset_keeps_a_little_and_gives_back_much),
 	    cmocka_unit_test(what_is_not_needed_goes_in_pieces),
 	    cmocka_unit_test(refused_memory_changes_nothing),

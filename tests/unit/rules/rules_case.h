@@ -23,6 +23,8 @@ struct rules_case {
 	struct tw_resource resource;
 	struct tw_scope scope;
 	struct tw_span span;
+	struct tw_span_rest rest; /* the span's */
+	uint64_t mask[TW_MASK_WORDS];
 	struct tw_trace_view trace;
 	struct tw_verdict v;
 };
@@ -84,16 +86,18 @@ static inline void rules_case_close(struct rules_case *c)
 static inline void rules_case_span(struct rules_case *c, const char *name)
 {
 	memset(&c->span, 0, sizeof(c->span));
+	memset(&c->rest, 0, sizeof(c->rest));
+	c->span.rest = &c->rest;
 	memset(&c->scope, 0, sizeof(c->scope));
 	c->resource.slots_set = 0;
 	c->resource.slots = c->on_resource;
-	c->span.slots = c->on_span;
+	c->rest.slots = c->on_span;
 	/* What is not set must not be read: make it something that would match. */
 	for (uint32_t i = 0; i < TW_KEYS_MAX; i++)
 		c->on_span[i] = c->on_resource[i] =
 		    (struct tw_value){.type = TW_VALUE_BOOL, .i = 1};
-	c->span.name = (const uint8_t *)name;
-	c->span.name_n = (uint32_t)strlen(name);
+	c->rest.name = (const uint8_t *)name;
+	c->rest.name_n = (uint32_t)strlen(name);
 	c->span.kind = TW_KIND_INTERNAL;
 	c->span.trace_id = c->trace.id;
 	c->span.span_id = 1;
@@ -117,7 +121,7 @@ static inline void rules_case_set(struct rules_case *c, bool resource, const cha
 	if (slot < 0)
 		return; /* the rules do not read it */
 	(resource ? c->on_resource : c->on_span)[slot] = v;
-	*(resource ? &c->resource.slots_set : &c->span.slots_set) |= UINT64_C(1) << slot;
+	*(resource ? &c->resource.slots_set : &c->rest.slots_set) |= UINT64_C(1) << slot;
 }
 
 static inline struct tw_value text_value(const char *s)
@@ -137,9 +141,9 @@ static inline void rules_case_add(struct rules_case *c)
 	uint64_t end = c->span.start_ns + c->span.duration_ns;
 
 	tw_rules_match_resource(c->r, c->m, &c->resource);
-	tw_rules_match(c->r, c->m, &c->resource, &c->scope, &c->span);
+	tw_rules_match(c->r, c->m, &c->resource, &c->scope, &c->span, c->mask);
 	for (uint32_t i = 0; i < TW_MASK_WORDS; i++)
-		c->trace.mask[i] |= c->span.mask[i];
+		c->trace.mask[i] |= c->mask[i];
 	if (c->span.start_ns < c->trace.start_ns)
 		c->trace.start_ns = c->span.start_ns;
 	if (end > c->trace.end_ns)

@@ -104,12 +104,14 @@ static void IN_19_thresholds_on_the_way_out(void **state)
 		read_back(&x, &out);
 		assert_int_equal(x.r.span_count, 1);
 		v = &x.r.spans[0];
-		assert_true(tw_slice_eq(tw_slice(v->tracestate, v->tracestate_n),
+		assert_true(tw_slice_eq(tw_slice(v->rest->tracestate, v->rest->tracestate_n),
 		                        tw_slice_str(rows[i].want)));
-		assert_int_equal(v->slots_set, 2 | 4 | 8);
-		assert_true(tw_slice_eq(tw_slice(v->slots[1].p, v->slots[1].n), patch.rule));
-		assert_true(tw_slice_eq(tw_slice(v->slots[2].p, v->slots[2].n), patch.reason));
-		assert_int_equal(v->slots[3].i, 7);
+		assert_int_equal(v->rest->slots_set, 2 | 4 | 8);
+		assert_true(
+		    tw_slice_eq(tw_slice(v->rest->slots[1].p, v->rest->slots[1].n), patch.rule));
+		assert_true(
+		    tw_slice_eq(tw_slice(v->rest->slots[2].p, v->rest->slots[2].n), patch.reason));
+		assert_int_equal(v->rest->slots[3].i, 7);
 		assert_memory_equal(v->bytes, s[0].bytes.p, s[0].bytes.n); /* spliced */
 		read_done(&x);
 		tw_buf_deinit(&out);
@@ -180,7 +182,7 @@ static void check_grouping(size_t count, uint32_t resources)
 	assert_true(x.r.scope_count <= 2 * resources);
 	for (uint32_t i = 0; i < x.r.span_count; i++) {
 		const struct tw_span *v = &x.r.spans[i];
-		int64_t n = v->slots[3].i;
+		int64_t n = v->rest->slots[3].i;
 
 		/* In a scope ascending; the first of each resource ascending. */
 		if (v->scope == scope)

@@ -204,8 +204,8 @@ static void IN_09_deep_anyvalue(void **state)
 static size_t held(const struct tw_request *r)
 {
 	return r->span_cap * sizeof(*r->spans) + r->resource_cap * sizeof(*r->resources) +
-	       r->scope_cap * sizeof(*r->scopes) + r->value_cap * sizeof(*r->values) +
-	       r->arena.used;
+	       r->scope_cap * sizeof(*r->scopes) + r->rest_cap * sizeof(*r->rests) +
+	       r->value_cap * sizeof(*r->values) + r->mask_cap * sizeof(*r->masks) + r->arena.used;
 }
 
 static void IN_10_million_empty_children(void **state)
@@ -576,8 +576,8 @@ static void IN_16_dup_span_ids_dup_attributes_self_parent(void **state)
 
 		assert_true(s->parent_id == s->span_id);
 		assert_int_equal(s->flags & TW_SPAN_ROOT, 0);
-		assert_int_equal(s->slots[KEY_ROUTE].type, TW_VALUE_STRING);
-		assert_memory_equal(s->slots[KEY_ROUTE].p, "first", 5);
+		assert_int_equal(s->rest->slots[KEY_ROUTE].type, TW_VALUE_STRING);
+		assert_memory_equal(s->rest->slots[KEY_ROUTE].p, "first", 5);
 	}
 	fixture_deinit(&x);
 }

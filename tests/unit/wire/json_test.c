@@ -105,12 +105,12 @@ static void every_field_both_ways(void **state)
 	assert_int_equal(s->duration_ns, 500);
 	assert_int_equal(s->kind, 2);
 	assert_int_equal(s->status, 2);
-	assert_int_equal(s->w3c_flags, 259);
-	assert_int_equal(s->name_n, 11);
-	assert_memory_equal(s->name, "GET \"/cart\"", 11);
-	assert_int_equal(s->slots_set, 1 << KEY_ROUTE | 1 << KEY_STATUS | 1 << KEY_DB);
-	assert_true(s->slots[KEY_STATUS].i == INT64_MIN);
-	assert_memory_equal(&s->slots[KEY_DB].d, &d, 8);
+	assert_int_equal(s->rest->w3c_flags, 259);
+	assert_int_equal(s->rest->name_n, 11);
+	assert_memory_equal(s->rest->name, "GET \"/cart\"", 11);
+	assert_int_equal(s->rest->slots_set, 1 << KEY_ROUTE | 1 << KEY_STATUS | 1 << KEY_DB);
+	assert_true(s->rest->slots[KEY_STATUS].i == INT64_MIN);
+	assert_memory_equal(&s->rest->slots[KEY_DB].d, &d, 8);
 	tw_buf_deinit(&bytes);
 	tw_buf_deinit(&text);
 	fixture_deinit(&x);
@@ -140,17 +140,17 @@ static void the_specification_says(void **state)
 	assert_true(x.r.spans[0].start_ns == UINT64_MAX);
 	assert_int_equal(load_span(&x, "\"endTimeUnixNano\":12300e-2,\"flags\":4294967295"), 0);
 	assert_int_equal(x.r.spans[0].duration_ns, 123);
-	assert_true(x.r.spans[0].w3c_flags == UINT32_MAX);
+	assert_true(x.r.spans[0].rest->w3c_flags == UINT32_MAX);
 	/* escapes */
 	assert_int_equal(load_span(&x, "\"n\\u0061me\":\"\\u00e9\\ud83d\\ude00\\/\\b\\n\""), 0);
-	assert_int_equal(x.r.spans[0].name_n, 9);
-	assert_memory_equal(x.r.spans[0].name, "\xc3\xa9\xf0\x9f\x98\x80/\b\n", 9);
+	assert_int_equal(x.r.spans[0].rest->name_n, 9);
+	assert_memory_equal(x.r.spans[0].rest->name, "\xc3\xa9\xf0\x9f\x98\x80/\b\n", 9);
 	/* both alphabets of base64, padded or not */
 	assert_int_equal(
 	    load_span(
 	        &x, "\"attributes\":[{\"key\":\"db.system\",\"value\":{\"bytesValue\":\"-_8\"}}]"),
 	    0);
-	assert_int_equal(x.r.spans[0].slots[KEY_DB].n, 2);
+	assert_int_equal(x.r.spans[0].rest->slots[KEY_DB].n, 2);
 	fixture_deinit(&x);
 }
 
@@ -180,12 +180,12 @@ static void IN_13_json_edge(void **state)
 	              "\"status\":{\"message\":\"m\"},\"attributes\":[{\"key\":\"http.route\"}],"
 	              "\"attributes\":[{\"key\":\"db.system\"}]"),
 	    0);
-	assert_int_equal(x.r.spans[0].name_n, 1);
-	assert_int_equal(x.r.spans[0].name[0], 'b');
+	assert_int_equal(x.r.spans[0].rest->name_n, 1);
+	assert_int_equal(x.r.spans[0].rest->name[0], 'b');
 	assert_int_equal(x.r.spans[0].kind, 0);
 	assert_int_equal(x.r.spans[0].status, 2);
-	assert_int_equal(x.r.spans[0].status_message_n, 1);
-	assert_int_equal(x.r.spans[0].slots_set, 1 << KEY_ROUTE | 1 << KEY_DB);
+	assert_int_equal(x.r.spans[0].rest->status_message_n, 1);
+	assert_int_equal(x.r.spans[0].rest->slots_set, 1 << KEY_ROUTE | 1 << KEY_DB);
 	/* numbers out of range, not whole, not numbers */
 	expect_error(&x, "\"startTimeUnixNano\":\"18446744073709551616\"", "startTimeUnixNano",
 	             "2^64-1");

@@ -20,18 +20,18 @@ static void check_full(const struct tw_request *r, const struct tw_span *s)
 	assert_int_equal(s->parent_id, 9);
 	assert_int_equal(s->start_ns, 1000);
 	assert_int_equal(s->duration_ns, 500);
-	assert_true(is(s->name, s->name_n, "GET /cart"));
-	assert_true(is(s->tracestate, s->tracestate_n, "ot=th:8"));
-	assert_true(is(s->status_message, s->status_message_n, "boom"));
+	assert_true(is(s->rest->name, s->rest->name_n, "GET /cart"));
+	assert_true(is(s->rest->tracestate, s->rest->tracestate_n, "ot=th:8"));
+	assert_true(is(s->rest->status_message, s->rest->status_message_n, "boom"));
 	assert_int_equal(s->kind, TW_KIND_SERVER);
 	assert_int_equal(s->status, TW_STATUS_ERROR);
-	assert_int_equal(s->flags, TW_SPAN_RANDOM);
-	assert_int_equal(s->w3c_flags, 0x103);
-	assert_int_equal(s->slots_set, 1 << KEY_ROUTE | 1 << KEY_STATUS);
-	assert_int_equal(s->slots[KEY_ROUTE].type, TW_VALUE_STRING);
-	assert_true(is(s->slots[KEY_ROUTE].p, s->slots[KEY_ROUTE].n, "/cart"));
-	assert_int_equal(s->slots[KEY_STATUS].type, TW_VALUE_INT);
-	assert_int_equal(s->slots[KEY_STATUS].i, 500);
+	assert_int_equal(s->flags, TW_SPAN_RANDOM | TW_SPAN_TRACESTATE);
+	assert_int_equal(s->rest->w3c_flags, 0x103);
+	assert_int_equal(s->rest->slots_set, 1 << KEY_ROUTE | 1 << KEY_STATUS);
+	assert_int_equal(s->rest->slots[KEY_ROUTE].type, TW_VALUE_STRING);
+	assert_true(is(s->rest->slots[KEY_ROUTE].p, s->rest->slots[KEY_ROUTE].n, "/cart"));
+	assert_int_equal(s->rest->slots[KEY_STATUS].type, TW_VALUE_INT);
+	assert_int_equal(s->rest->slots[KEY_STATUS].i, 500);
 	assert_true(s->scope < r->scope_count);
 	assert_true(r->scopes[s->scope].resource < r->resource_count);
 	assert_true(s->hash ==
@@ -188,9 +188,9 @@ static void attribute_values(void **state)
 		close_scope(b);
 		assert_int_equal(fixture_scan(&x), 0);
 		assert_int_equal(x.r.span_count, 1);
-		assert_int_equal(x.r.spans[0].slots_set, 1 << KEY_DB | 1 << KEY_ROUTE);
-		assert_int_equal(x.r.spans[0].w3c_flags, 1);
-		v = &x.r.spans[0].slots[KEY_DB];
+		assert_int_equal(x.r.spans[0].rest->slots_set, 1 << KEY_DB | 1 << KEY_ROUTE);
+		assert_int_equal(x.r.spans[0].rest->w3c_flags, 1);
+		v = &x.r.spans[0].rest->slots[KEY_DB];
 		switch (form) {
 		case 0:
 			assert_int_equal(v->type, TW_VALUE_BOOL);
@@ -260,10 +260,10 @@ static void attribute_oddities(void **state)
 	assert_int_equal(fixture_scan(&x), 0);
 	assert_int_equal(x.r.span_count, 1);
 	s = &x.r.spans[0];
-	assert_int_equal(s->slots_set, 1 << KEY_DB | 1 << KEY_EMPTY);
-	assert_int_equal(s->slots[KEY_DB].type, TW_VALUE_INT);
-	assert_int_equal(s->slots[KEY_DB].i, 7);
-	assert_int_equal(s->slots[KEY_EMPTY].type, TW_VALUE_NONE);
+	assert_int_equal(s->rest->slots_set, 1 << KEY_DB | 1 << KEY_EMPTY);
+	assert_int_equal(s->rest->slots[KEY_DB].type, TW_VALUE_INT);
+	assert_int_equal(s->rest->slots[KEY_DB].i, 7);
+	assert_int_equal(s->rest->slots[KEY_EMPTY].type, TW_VALUE_NONE);
 	fixture_deinit(&x);
 }
 

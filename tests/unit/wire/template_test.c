@@ -164,13 +164,16 @@ static void values_that_are_read_are_branches_as_long_as_they_are_few(void **sta
 		s = scan_one(&x, "GET /", "ada", 200 + i % 3);
 	assert_int_equal(s->operation, 1);
 	assert_true(template_of(&x)->fixed);
-	assert_int_equal(s->slots[KEY_STATUS].i, 202);
+	assert_ptr_equal(s->rest, &template_of(&x)->rest);
+	assert_int_equal(s->rest->slots[KEY_STATUS].i, 202);
 	for (int i = 0; i < 60; i++)
 		s = scan_one(&x, "GET /", "ada", 300 + i);
 	s = scan_one(&x, "GET /", "ada", 599);
 	assert_int_equal(s->operation, 1);
 	assert_false(template_of(&x)->fixed);
-	assert_int_equal(s->slots[KEY_STATUS].i, 599);
+	assert_ptr_equal(s->rest, &x.r.rests[0]); /* its own */
+	assert_int_equal(s->rest->slots[KEY_STATUS].i, 599);
+	assert_int_equal(x.r.rest_count, 1);
 	deinit(&x);
 }
 
