@@ -776,7 +776,8 @@ void h_check(struct harness *h)
 	assert_int_equal(st.added, st.kept + st.let_go + st.in_flight);
 	assert_int_equal(st.added, h->added);
 	assert_int_equal(st.traces_begun, st.traces_open + st.traces_decided);
-	assert_int_equal(st.record_bytes, (st.traces_open + st.traces_kept) * 96);
+	assert_int_equal(st.record_bytes,
+	                 (st.traces_open + st.traces_kept) * (80 + 8 * TW_MASK_WORDS));
 	for (uint32_t r = 0; r < TW_REASON_LATE; r++)
 		decided += st.decided_reason[r];
 	assert_int_equal(decided, st.traces_decided);
