@@ -8,13 +8,14 @@
 struct place {
 	_Alignas(64) uint64_t template, scope; /* hashes */
 	uint64_t mask[TW_MASK_WORDS];
+	uint32_t lap; /* another one than the memo's: there is nothing in it */
 	uint32_t series;
 	bool counted, matched, differs;
 };
 
 struct tw_memo {
 	uint32_t places;
-	bool used; /* something was stored since it was empty */
+	uint32_t lap; /* since it was empty; from 1 on */
 	void *block;
 	struct place *place; /* in the block, on a line's begin */
 };
@@ -27,8 +28,8 @@ struct tw_memo *tw_memo_create(uint32_t places)
 	if (!m)
 		return NULL;
 	/* Zeroed by the kernel where it is touched, and most of it hardly ever is. */
-	*m = (struct tw_memo){.places = places,
-	                      .block = tw_calloc(places + 1, sizeof(struct place))};
+	*m = (struct tw_memo){
+	    .places = places, .lap = 1, .block = tw_calloc(places + 1, sizeof(struct place))};
 	if (!m->block)
 		tw_memo_destroy(&m);
 	else
@@ -46,9 +47,11 @@ void tw_memo_destroy(struct tw_memo **m)
 
 void tw_memo_clear(struct tw_memo *m)
 {
-	if (m->used)
-		memset(m->place, 0, m->places * sizeof(struct place));
-	m->used = false;
+	/* Writing over the places would take a quarter of a millisecond, and the memory of all. */
+	if (++m->lap != 0)
+		return;
+	memset(m->place, 0, m->places * sizeof(struct place));
+	m->lap = 1;
 }
 
 /* Two places for each hash. */
@@ -62,18 +65,24 @@ static uint64_t hash_of(const struct tw_request *r, const struct tw_operation *o
 	return op->hash ^ r->scopes[op->scope].hash;
 }
 
-static bool is_at(const struct place *p, const struct tw_request *r, const struct tw_operation *op)
+static bool is_free(const struct tw_memo *m, const struct place *p)
 {
-	return p->template == op->hash && p->scope == r->scopes[op->scope].hash;
+	return p->lap != m->lap;
+}
+
+static bool is_at(const struct tw_memo *m, const struct place *p, const struct tw_request *r,
+                  const struct tw_operation *op)
+{
+	return p->template == op->hash && p->scope == r->scopes[op->scope].hash && !is_free(m, p);
 }
 
 static void recall(struct tw_memo *m, const struct tw_request *r, struct tw_operation *op)
 {
 	const struct place *p = place_of(m, hash_of(r, op));
 
-	if (!is_at(p, r, op))
+	if (!is_at(m, p, r, op))
 		p++;
-	if (!is_at(p, r, op))
+	if (!is_at(m, p, r, op))
 		return;
 	memcpy(op->mask, p->mask, sizeof(op->mask));
 	op->series = p->series;
@@ -104,7 +113,6 @@ void tw_memo_recall(struct tw_memo *m, struct tw_request *r)
 
 void tw_memo_store(struct tw_memo *m, const struct tw_request *r)
 {
-	m->used = true;
 	for (uint32_t i = 0; i < r->operation_count; i++) {
 		const struct tw_operation *op = &r->operations[i];
 		struct place *p;
@@ -113,11 +121,12 @@ void tw_memo_store(struct tw_memo *m, const struct tw_request *r)
 			continue;
 		/* Its own place, else a free one, else one of the two by turns of the hash. */
 		p = place_of(m, hash_of(r, op));
-		if (!is_at(p, r, op) && p->template != 0 &&
-		    (is_at(p + 1, r, op) || p[1].template == 0 || hash_of(r, op) >> 63))
+		if (!is_at(m, p, r, op) && !is_free(m, p) &&
+		    (is_at(m, p + 1, r, op) || is_free(m, p + 1) || hash_of(r, op) >> 63))
 			p++;
 		*p = (struct place){.template = op->hash,
 		                    .scope = r->scopes[op->scope].hash,
+		                    .lap = m->lap,
 		                    .series = op->series,
 		                    .counted = op->counted,
 		                    .matched = op->matched,

@@ -14,7 +14,7 @@ struct tw_memo;
 
 struct tw_memo *tw_memo_create(uint32_t places); /* a power of two; NULL: no memory [boot] */
 void tw_memo_destroy(struct tw_memo **m);
-void tw_memo_clear(struct tw_memo *m);
+void tw_memo_clear(struct tw_memo *m); /* takes the same time however much is in it */
 /* After the scan: fills what is known of the request's operations. */
 void tw_memo_recall(struct tw_memo *m, struct tw_request *r);
 /* After matching and counting: remembers what was found anew. */

@@ -69,6 +69,24 @@ static void what_was_told_is_known(void **state)
 	tw_memo_destroy(&m);
 }
 
+/* What was known before is neither found nor in the way of what is told since. */
+static void nothing_is_known_of_what_was_cleared(void **state)
+{
+	struct tw_memo *m = memo();
+
+	(void)state;
+	for (uint32_t lap = 0; lap < 3; lap++) {
+		tell(m, 2 * lap, 0, 1, true);
+		tell(m, 2 * lap + 1, 0, 2, true);
+		assert_int_equal(ask(m, 2 * lap, 0).series, 1);
+		assert_int_equal(ask(m, 2 * lap + 1, 0).series, 2);
+		tw_memo_clear(m);
+		assert_false(ask(m, 2 * lap, 0).recalled);
+		assert_false(ask(m, 2 * lap + 1, 0).recalled);
+	}
+	tw_memo_destroy(&m);
+}
+
 static void half_of_it_is_not_all_of_it(void **state)
 {
 	struct tw_memo *m = memo();
@@ -121,6 +139,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(what_was_told_is_known),
+	    cmocka_unit_test(nothing_is_known_of_what_was_cleared),
 	    cmocka_unit_test(half_of_it_is_not_all_of_it),
 	    cmocka_unit_test(two_of_one_hash_have_room),
 	    cmocka_unit_test(an_operation_without_a_scope_is_left_alone),
