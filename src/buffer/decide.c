@@ -6,7 +6,7 @@
 
 #define GROUP            64u
 #define RETRY_MS         100u /* a decision that found no memory for a kept trace */
-#define REMATCH_PER_TICK 16u  /* a tick is a step of a turn's deciding */
+#define REMATCH_PER_TICK 8u   /* a tick is a step of a turn's deciding */
 #define REFILE_PER_TICK  256u
 #define SWEEP            4096u  /* wheel entries, for want of a chunk */
 #define STALE_SPARE      16384u /* so many beyond two a trace are not worth a look */

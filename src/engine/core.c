@@ -8,10 +8,11 @@
 
 /* What a turn does at most of each kind of work; a span costs some 0.2 µs when it is added, a
  * decision 0.05 to 10 µs. */
-#define POLL_SPANS     4096u /* out of all rings together, but … */
-#define BITE_SPANS_MIN 256u  /* … so many of each */
-#define TICK_TRACES    512u
-#define TICK_STEP      32u
+#define POLL_SPANS      4096u /* out of all rings together, but … */
+#define BITE_SPANS_MIN  256u  /* … so many of each */
+#define TICK_TRACES     512u
+#define TICK_STEP       32u
+#define TICK_STEP_AGAIN 8u /* while traces are matched again, some 15 µs each */
 
 const char *const tw_refusal_names[TW_REFUSE_COUNT] = {"buffer_full", "ring_full", "memory",
                                                        "draining"};
@@ -171,6 +172,7 @@ void tw_core_adopt(struct tw_core *c)
 		struct tw_generation *g = tw_core_generation(c, n);
 		struct tw_wait w = tw_rules_wait(g->rules);
 
+		c->rematching = c->gen != NULL;
 		c->gen = g;
 		tw_shard_set_wait(c->shard, n, w.root_ns, w.idle_ns, w.most_ns);
 	}
@@ -246,6 +248,12 @@ void tw_core_add(struct tw_core *c, const struct tw_batch_ref *b, uint32_t at, u
 	add(c, g, tw_ticket_request(b->ticket), b->idx + at, n, g->number);
 }
 
+void tw_core_added(struct tw_core *c)
+{
+	c->rematching = c->rematches != c->rematches_seen;
+	c->rematches_seen = c->rematches;
+}
+
 void tw_core_post(struct tw_core *c, uint32_t to)
 {
 	/* Release, and before the wake: whoever is woken, or takes the bit earlier, finds what was
@@ -275,12 +283,13 @@ static bool take_in(struct tw_core *c, uint32_t from, uint32_t most)
 			break;
 		}
 		n = t->batch->n - t->done;
-		n = n < TW_CORE_STEP_SPANS ? n : TW_CORE_STEP_SPANS;
+		n = n < tw_core_step_spans(c) ? n : tw_core_step_spans(c);
 		tw_core_add(c, t->batch, t->done, n);
 		t->done += n;
 		most = most > n ? most - n : 0;
 		if (t->done < t->batch->n)
 			continue;
+		tw_core_added(c);
 		TW_ASSERT(tw_ring_put_spsc(c->s->cores[from]->back[c->index], t->batch));
 		t->batch = NULL;
 		answers = true;
@@ -336,9 +345,10 @@ bool tw_core_poll(struct tw_core *c)
 static bool decide(struct tw_core *c, bool (*some)(struct tw_shard *, uint64_t, uint32_t))
 {
 	uint64_t began = tw_now(c->s->clock);
+	uint32_t step = c->rematching ? TICK_STEP_AGAIN : TICK_STEP;
 
-	for (uint32_t n = 0; n < TICK_TRACES; n += TICK_STEP) {
-		if (!some(c->shard, c->now_ns, TICK_STEP))
+	for (uint32_t n = 0; n < TICK_TRACES; n += step) {
+		if (!some(c->shard, c->now_ns, step))
 			return false;
 		if (tw_core_out_of_time(c, began))
 			break;

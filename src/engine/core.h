@@ -128,7 +128,8 @@ struct tw_core {
 		uint32_t done;
 	} * taken;
 	struct tw_ticket *work, **work_end; /* large requests, committed in steps */
-	uint64_t rematches, rematches_seen; /* spans matched again; until the last commit */
+	uint64_t rematches, rematches_seen; /* spans matched again; when a batch was last added */
+	bool rematching;    /* some were with that batch, or the rules have changed since */
 	uint32_t feed_left; /* spans that may yet be copied for destinations in this turn */
 	struct tw_ticket *free_tickets;
 	uint32_t free_count;

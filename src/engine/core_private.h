@@ -8,13 +8,20 @@
  * decision takes depends on the rules, and on whether there were new ones. */
 #define TW_CORE_WORK_NS    (TW_NS_PER_MS / 2)
 #define TW_CORE_STEP_SPANS 256u
+/* While traces are matched again: every span of the trace that one belongs to, some 2 µs each. */
+#define TW_CORE_STEP_SPANS_AGAIN 16u
 
 /* core.c */
 bool tw_core_out_of_time(const struct tw_core *c, uint64_t began_ns);
+static inline uint32_t tw_core_step_spans(const struct tw_core *c)
+{
+	return c->rematching ? TW_CORE_STEP_SPANS_AGAIN : TW_CORE_STEP_SPANS;
+}
 void tw_core_adopt(struct tw_core *c); /* moves to the newest generation, if there is one */
 struct tw_generation *tw_core_generation(struct tw_core *c, uint32_t number); /* a live one */
 /* `n` of its spans, from at on, into the shard. */
 void tw_core_add(struct tw_core *c, const struct tw_batch_ref *b, uint32_t at, uint32_t n);
+void tw_core_added(struct tw_core *c); /* all of a batch */
 void tw_core_publish(struct tw_core *c);
 void tw_core_post(struct tw_core *c, uint32_t to); /* after a put into one of `to`'s rings */
 void tw_core_take_back(struct tw_core *c, uint32_t owner); /* answers what came back */

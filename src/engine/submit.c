@@ -211,9 +211,11 @@ static inline uint32_t spans_left(const struct tw_ticket *t)
 	return t->req.span_count - t->through;
 }
 
-static uint32_t step_of(uint32_t left)
+static uint32_t step_of(const struct tw_core *c, uint32_t left)
 {
-	return left < TW_CORE_STEP_SPANS ? left : TW_CORE_STEP_SPANS;
+	uint32_t step = tw_core_step_spans(c);
+
+	return left < step ? left : step;
 }
 
 /* Counts what the owners of the next n spans get. */
@@ -374,7 +376,7 @@ static void count_step(struct tw_core *c, struct tw_ticket *t)
 	struct tw_request part = t->req;
 
 	part.spans += t->counted;
-	part.span_count = step_of(t->req.span_count - t->counted);
+	part.span_count = step_of(c, t->req.span_count - t->counted);
 	tw_red_count(c->red, &part, t->gen->slot);
 	t->counted += part.span_count;
 	if (t->counted < t->req.span_count)
@@ -388,7 +390,7 @@ static void count_step(struct tw_core *c, struct tw_ticket *t)
 static bool commit_step(struct tw_core *c, struct tw_ticket *t)
 {
 	struct tw_batch_ref *own = &t->batch[c->index];
-	uint32_t n = step_of(own->n - t->added);
+	uint32_t n = step_of(c, own->n - t->added);
 
 	if (t->counted < t->req.span_count) {
 		count_step(c, t);
@@ -399,18 +401,17 @@ static bool commit_step(struct tw_core *c, struct tw_ticket *t)
 	t->added += n;
 	if (t->added < own->n)
 		return false;
+	if (n != 0)
+		tw_core_added(c);
 	tw_core_batch_done(c, own);
 	return true;
 }
 
 /* Large ones, and any while traces are being matched again after a reload: then a span costs ten
  * times as much. */
-static bool in_steps(struct tw_core *c, uint32_t spans)
+static bool in_steps(const struct tw_core *c, uint32_t spans)
 {
-	bool rematching = c->rematches != c->rematches_seen;
-
-	c->rematches_seen = c->rematches;
-	return spans > AT_ONCE_SPANS || rematching;
+	return spans > AT_ONCE_SPANS || c->rematching;
 }
 
 /* It is admitted; what follows are steps of its commit. */
@@ -535,7 +536,7 @@ static bool scan_step(struct tw_core *c, struct tw_ticket *t)
 
 static bool match_step(struct tw_core *c, struct tw_ticket *t)
 {
-	uint32_t n = step_of(spans_left(t));
+	uint32_t n = step_of(c, spans_left(t));
 	enum tw_refusal refusal;
 
 	tw_rules_match_spans(t->gen->rules, t->gen->matchers[c->index], &t->req, t->through, n);
@@ -549,7 +550,7 @@ static bool match_step(struct tw_core *c, struct tw_ticket *t)
 
 static bool group_step(struct tw_core *c, struct tw_ticket *t)
 {
-	group(c, t, step_of(spans_left(t)));
+	group(c, t, step_of(c, spans_left(t)));
 	return spans_left(t) == 0 && conclude(c, t, admit_places(c, t));
 }
 
@@ -582,7 +583,7 @@ bool tw_core_work(struct tw_core *c)
 	uint64_t began = tw_now(c->s->clock);
 	bool any = c->work != NULL;
 
-	for (uint32_t n = 0; c->work != NULL && n < TURN_SPANS; n += TW_CORE_STEP_SPANS) {
+	for (uint32_t n = 0; c->work != NULL && n < TURN_SPANS; n += tw_core_step_spans(c)) {
 		/* Out of the list: with an answer the next request may come. */
 		struct tw_ticket *t = take_first(c);
 

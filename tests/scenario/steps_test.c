@@ -7,6 +7,7 @@
 #define EVERYTHING                                                                                 \
 	"wait: { root: 10ms, idle: 1s, most: 2s }\n"                                               \
 	"rules: [ { name: everything, keep: all } ]\n"
+#define SMALL      1000u
 #define LARGE      5000u
 #define HUGE_SPANS 12000u /* not even scanned at once */
 
@@ -65,6 +66,67 @@ static void a_large_request_with_three_workers(void **state)
 {
 	(void)state;
 	a_large_request(3);
+}
+
+/* Every span of a trace of older rules is matched again, so a small request is as much work as a
+ * large one: from the first one on, and until nothing is matched again. */
+static void a_request_behind_a_reload(uint32_t workers)
+{
+	struct sim_config c = {.workers = workers, .rules = EVERYTHING};
+	struct sim_span *first = spans(1, SMALL, false), *second = spans(1, SMALL, false);
+	struct sim_span *third = spans(1001, SMALL, false), *fourth = spans(2001, SMALL, false);
+	struct sim *s = sim_create(&c);
+	struct tw_core *core = s->shared.cores[0];
+
+	for (uint32_t i = 0; i < SMALL; i++) {
+		first[i].parent = first[i].parent == 0 ? 1 : first[i].parent; /* not yet whole */
+		second[i].span += SMALL;
+	}
+	(void)sim_send(s, 0, first, SMALL);
+	sim_settle(s);
+	assert_int_equal(sim_books(s).shard.added, SMALL);
+	sim_reload(s, EVERYTHING);
+	assert_false(sim_send(s, 0, second, SMALL));
+	assert_true(tw_core_busy(core));
+	assert_int_equal(sim_books(s).shard.rematched, 0);
+	for (uint32_t polls = 0; sim_books(s).shard.added < 2 * SMALL; polls++) {
+		uint64_t before = sim_books(s).shard.added;
+
+		assert_true(polls < 64);
+		for (uint32_t i = 0; i < workers; i++)
+			tw_core_poll(s->shared.cores[i]);
+		if (workers == 1 && polls == 0)
+			assert_true(sim_books(s).shard.added < before + SMALL / 4);
+		sim_check_books(s);
+	}
+	assert_int_equal(sim_books(s).shard.rematched, SMALL);
+	sim_settle(s);
+	(void)sim_send(s, 0, third, SMALL); /* nobody knows yet that it is over */
+	sim_settle(s);
+	assert_true(sim_send(s, 0, fourth, SMALL) || workers > 1);
+	sim_settle(s);
+	assert_false(tw_core_busy(core));
+	assert_int_equal(sim_books(s).shard.rematched, SMALL);
+	sim_run(s, 10 * SIM_S);
+	assert_int_equal(s->dest[0].seen_count, 4 * SMALL);
+	sim_check_books(s);
+	tw_free(first);
+	tw_free(second);
+	tw_free(third);
+	tw_free(fourth);
+	sim_destroy(s);
+}
+
+static void a_request_behind_a_reload_with_one_worker(void **state)
+{
+	(void)state;
+	a_request_behind_a_reload(1);
+}
+
+static void a_request_behind_a_reload_with_three_workers(void **state)
+{
+	(void)state;
+	a_request_behind_a_reload(3);
 }
 
 /* Nothing is counted while it is scanned, matched and grouped; others go on meanwhile, two reloads
@@ -265,6 +327,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_large_request_with_one_worker),
 	    cmocka_unit_test(a_large_request_with_three_workers),
+	    cmocka_unit_test(a_request_behind_a_reload_with_one_worker),
+	    cmocka_unit_test(a_request_behind_a_reload_with_three_workers),
 	    cmocka_unit_test(a_huge_request_with_one_worker),
 	    cmocka_unit_test(a_huge_request_with_three_workers),
 	    cmocka_unit_test(a_huge_request_that_comes_to_nothing),
