@@ -12,10 +12,17 @@ static void longest(tw_counter *c, uint64_t ns)
 		tw_counter_set(c, ns);
 }
 
-void tw_turns_end(struct tw_turns *t, uint64_t wall_ns, uint64_t idle_ns, uint64_t cpu_ns)
+uint64_t tw_turns_so_far(const struct tw_turns *t, uint64_t wall_ns, uint64_t idle_ns)
 {
 	uint64_t slept = idle_ns - t->idle_ns, wall = wall_ns - t->wall_ns;
-	uint64_t cpu = cpu_ns - t->cpu_ns;
+
+	/* Two clock reads lie between: a sleep may seem a little longer than the turn. */
+	return wall > slept ? wall - slept : 0;
+}
+
+void tw_turns_end(struct tw_turns *t, uint64_t wall_ns, uint64_t idle_ns, uint64_t cpu_ns)
+{
+	uint64_t wall = tw_turns_so_far(t, wall_ns, idle_ns), cpu = cpu_ns - t->cpu_ns;
 	bool first = t->wall_ns == 0;
 	uint32_t i = 0;
 
@@ -24,8 +31,7 @@ void tw_turns_end(struct tw_turns *t, uint64_t wall_ns, uint64_t idle_ns, uint64
 	t->cpu_ns = cpu_ns;
 	if (first)
 		return;
-	/* Two clock reads lie between: a sleep may seem a little longer than the turn. */
-	wall = wall > slept ? wall - slept : 0;
+	cpu = cpu < wall ? cpu : wall;
 	while (i < TW_TURN_BOUNDS && wall > tw_turn_bound_ns[i])
 		i++;
 	tw_counter_add(&t->bucket[i], 1);

@@ -26,6 +26,31 @@ static void test_sleep_is_no_part_of_a_turn(void **state)
 	assert_int_equal(tw_counter_get(&t.wall_sum_ns), 3 * MS);
 }
 
+static void test_how_long_it_has_been_so_far(void **state)
+{
+	struct tw_turns t = {.wall_ns = 0};
+
+	(void)state;
+	tw_turns_end(&t, 1000 * MS, 10 * MS, 0);
+	assert_int_equal(tw_turns_so_far(&t, 1100 * MS, 107 * MS), 3 * MS);
+	assert_int_equal(tw_turns_so_far(&t, 1101 * MS, 107 * MS), 4 * MS);
+	assert_int_equal(tw_turns_so_far(&t, 1001 * MS, 12 * MS), 0); /* as in its end */
+}
+
+/* What the kernel did in its name while it slept. */
+static void test_no_more_cpu_time_than_the_turn_took(void **state)
+{
+	struct tw_turns t = {.wall_ns = 0};
+
+	(void)state;
+	tw_turns_end(&t, 1000 * MS, 0, 0);
+	tw_turns_end(&t, 1100 * MS, 99 * MS, 5 * MS);
+	assert_int_equal(tw_turns_longest(&t.cpu_longest_ns, false), 1 * MS);
+	tw_turns_end(&t, 1102 * MS, 99 * MS, 6 * MS); /* the next one begins anew */
+	assert_int_equal(tw_turns_longest(&t.cpu_longest_ns, false), 1 * MS);
+	assert_int_equal(tw_counter_get(&t.cpu_sum_ns), 2 * MS);
+}
+
 static void test_longest_since_the_last_look(void **state)
 {
 	struct tw_turns t = {.wall_ns = 0};
@@ -56,6 +81,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_sleep_is_no_part_of_a_turn),
+	    cmocka_unit_test(test_how_long_it_has_been_so_far),
+	    cmocka_unit_test(test_no_more_cpu_time_than_the_turn_took),
 	    cmocka_unit_test(test_longest_since_the_last_look),
 	    cmocka_unit_test(test_longer_than_all_bounds),
 	};
