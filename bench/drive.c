@@ -242,7 +242,7 @@ static void serve_wakes(struct drive *d)
 			more = true;
 			if (tw_core_poll(d->shared.cores[i]))
 				d->woken[i] = true;
-			(void)tw_core_tick(d->shared.cores[i]);
+			(void)tw_core_tick(d->shared.cores[i], 0);
 		}
 	}
 }
@@ -250,7 +250,7 @@ static void serve_wakes(struct drive *d)
 static void tick_all(struct drive *d)
 {
 	for (uint32_t i = 0; i < d->o.workers; i++)
-		while (tw_core_tick(d->shared.cores[i]))
+		while (tw_core_tick(d->shared.cores[i], 0))
 			;
 }
 

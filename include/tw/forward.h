@@ -167,6 +167,9 @@ enum tw_offer tw_exporter_offer(struct tw_exporter *x, struct tw_emit_span *span
 void tw_exporter_lose(struct tw_exporter *x, uint64_t spans, enum tw_lost why);
 void tw_exporter_tick(struct tw_exporter *x,
                       uint64_t now_ns); /* closes, sends, retries what is due [owner] */
+/* The same, but compresses nothing. [owner] */
+void tw_exporter_tick_briefly(struct tw_exporter *x, uint64_t now_ns);
+bool tw_exporter_is_to_code(const struct tw_exporter *x); /* the next tick compresses a batch */
 uint64_t tw_exporter_next_ns(
     const struct tw_exporter *x); /* when tick has something to do; may lie in the past */
 void tw_exporter_flush(struct tw_exporter *x,

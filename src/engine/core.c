@@ -321,6 +321,8 @@ bool tw_core_poll(struct tw_core *c)
 {
 	bool any, mail = false;
 
+	if (c->coding)
+		return true;
 	c->now_ns = tw_now(c->s->clock);
 	tw_core_adopt(c);
 	any = tw_core_work(c);
@@ -356,19 +358,45 @@ static bool decide(struct tw_core *c, bool (*some)(struct tw_shard *, uint64_t, 
 	return true;
 }
 
-bool tw_core_tick(struct tw_core *c)
+/* `briefly`: compresses nothing; true: there is a batch to compress. */
+static bool tick_exporters(struct tw_core *c, bool briefly)
 {
-	bool more;
+	bool waits = false;
 
-	c->now_ns = tw_now(c->s->clock);
+	for (uint32_t d = 0; d < c->s->dest_count; d++) {
+		struct tw_exporter *x = c->dest[d].exporter;
+
+		if (!briefly) {
+			tw_exporter_tick(x, c->now_ns);
+			continue;
+		}
+		tw_exporter_tick_briefly(x, c->now_ns);
+		waits = waits || tw_exporter_is_to_code(x);
+	}
+	return waits;
+}
+
+static bool feed_and_decide(struct tw_core *c)
+{
 	tw_core_adopt(c);
 	tw_core_feed_anew(c);
 	tw_core_feed(c);
-	more = decide(c, tw_shard_tick);
-	for (uint32_t d = 0; d < c->s->dest_count; d++)
-		tw_exporter_tick(c->dest[d].exporter, c->now_ns);
+	return decide(c, tw_shard_tick);
+}
+
+bool tw_core_tick(struct tw_core *c, uint64_t so_far_ns)
+{
+	bool coding = c->coding, more = true;
+
+	c->now_ns = tw_now(c->s->clock);
+	if (!coding) {
+		more = feed_and_decide(c);
+		so_far_ns += tw_now(c->s->clock) - c->now_ns;
+	}
+	/* Compressing is as long as all other work of a turn together. */
+	c->coding = tick_exporters(c, !coding && so_far_ns > TW_CORE_LONG_NS);
 	tw_core_publish(c);
-	return more || tw_core_feed_cut(c);
+	return more || c->coding || tw_core_feed_cut(c);
 }
 
 bool tw_core_busy(const struct tw_core *c)

@@ -129,7 +129,8 @@ struct tw_core {
 	} * taken;
 	struct tw_ticket *work, **work_end; /* large requests, committed in steps */
 	uint64_t rematches, rematches_seen; /* spans matched again; when a batch was last added */
-	bool rematching;    /* some were with that batch, or the rules have changed since */
+	bool rematching; /* some were with that batch, or the rules have changed since */
+	bool coding; /* this turn's poll and tick only compress; the one before was long already */
 	uint32_t feed_left; /* spans that may yet be copied for destinations in this turn */
 	struct tw_ticket *free_tickets;
 	uint32_t free_count;
@@ -170,8 +171,8 @@ void tw_core_submit(struct tw_core *c, struct tw_body *body, tw_sink_done done, 
  */
 bool tw_core_poll(struct tw_core *c);
 /* Decides what is due, feeds and ticks the exporters, a bounded piece of each. true: more is due at
- * once. */
-bool tw_core_tick(struct tw_core *c);
+ * once. so_far_ns: how long this turn has been; a long one leaves compressing to the next. */
+bool tw_core_tick(struct tw_core *c, uint64_t so_far_ns);
 /* Work is left that waits for neither time nor anybody else: poll and tick in the next turn. */
 bool tw_core_busy(const struct tw_core *c);
 uint64_t tw_core_next_ns(const struct tw_core *c); /* when a tick is needed */

@@ -7,6 +7,7 @@
 /* A turn ends each kind of work after so long, and the step that it is at: how long a span or a
  * decision takes depends on the rules, and on whether there were new ones. */
 #define TW_CORE_WORK_NS    (TW_NS_PER_MS / 2)
+#define TW_CORE_LONG_NS    TW_NS_PER_MS /* a turn that does not compress a batch, too */
 #define TW_CORE_STEP_SPANS 256u
 /* While traces are matched again: every span of the trace that one belongs to, some 2 µs each. */
 #define TW_CORE_STEP_SPANS_AGAIN 16u

@@ -23,8 +23,10 @@ static void on_idle(uv_idle_t *h)
 {
 	struct tw_worker *w = h->data;
 	bool more = tw_core_poll(w->core);
+	uint64_t so_far =
+	    tw_turns_so_far(&w->turns, tw_now(w->shared->clock), uv_metrics_idle_time(&w->loop));
 
-	set_idle(w, tw_core_tick(w->core) || more);
+	set_idle(w, tw_core_tick(w->core, so_far) || more);
 }
 
 static void set_idle(struct tw_worker *w, bool on)

@@ -145,7 +145,7 @@ void tw_exporter_settle_all(struct tw_exporter *x, uint64_t now_ns)
 		settle(x, b, now_ns);
 }
 
-static void advance(struct tw_exporter *x, uint64_t now_ns);
+static void advance(struct tw_exporter *x, uint64_t now_ns, bool briefly);
 
 static void on_done(void *ctx, const struct tw_send_result *r)
 {
@@ -168,7 +168,7 @@ static void on_done(void *ctx, const struct tw_send_result *r)
 	if (x->stopping)
 		tw_exporter_settle_all(x, x->clock ? tw_now(x->clock) : x->now_ns);
 	else if (x->clock && !x->advancing)
-		advance(x, tw_now(x->clock));
+		advance(x, tw_now(x->clock), false);
 }
 
 /* ---- the queue ---- */
@@ -328,7 +328,7 @@ static void tell_room(struct tw_exporter *x)
 
 /* ---- time ---- */
 
-static void advance(struct tw_exporter *x, uint64_t now_ns)
+static void advance(struct tw_exporter *x, uint64_t now_ns, bool briefly)
 {
 	if (x->advancing || x->stopping)
 		return;
@@ -338,7 +338,8 @@ static void advance(struct tw_exporter *x, uint64_t now_ns)
 	now_ns = x->now_ns;
 	x->transport_busy = false;
 	close_by_age(x, now_ns);
-	code_one(x);
+	if (!briefly)
+		code_one(x);
 	/* A transport may answer from within send: then there is more to settle, and perhaps to
 	 * send. */
 	do {
@@ -352,7 +353,17 @@ static void advance(struct tw_exporter *x, uint64_t now_ns)
 
 void tw_exporter_tick(struct tw_exporter *x, uint64_t now_ns)
 {
-	advance(x, now_ns);
+	advance(x, now_ns, false);
+}
+
+void tw_exporter_tick_briefly(struct tw_exporter *x, uint64_t now_ns)
+{
+	advance(x, now_ns, true);
+}
+
+bool tw_exporter_is_to_code(const struct tw_exporter *x)
+{
+	return x->uncoded != NULL;
 }
 
 /* Whoever drains may flush at every turn; a dead backend is not to be asked as often. */
@@ -373,7 +384,7 @@ void tw_exporter_flush(struct tw_exporter *x, uint64_t now_ns)
 	if (x->open)
 		tw_exporter_close_open(x, now_ns);
 	hurry(x);
-	advance(x, now_ns);
+	advance(x, now_ns, false);
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)

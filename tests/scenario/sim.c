@@ -153,15 +153,19 @@ static void read_batch(struct sim *s, struct sim_dest *d, const struct tw_batch 
 	struct tw_scan_opts o = {.key = {1, 2}, .keys = keys, .spans_max = UINT32_MAX};
 	struct tw_request req;
 	struct tw_error err;
+	struct tw_body raw;
 
+	tw_body_init(&raw, NULL);
+	assert_int_equal(tw_inflate(b->coding, b->request, &raw, SIZE_MAX / 2, NULL), 0);
 	assert_int_equal(tw_keytab_seal(keys), 0);
 	tw_request_init(&req);
-	assert_int_equal(tw_otlp_scan(&o, b->request, &req, &err), 0);
+	assert_int_equal(tw_otlp_scan(&o, tw_slice(raw.p, raw.n), &req, &err), 0);
 	assert_int_equal(req.span_count, b->spans);
 	assert_int_equal(tw_request_rejected(&req), 0);
 	for (uint32_t i = 0; i < req.span_count; i++)
 		note(s, d, &req.spans[i], rule, reason);
 	tw_request_deinit(&req);
+	tw_body_deinit(&raw);
 	tw_keytab_destroy(&keys);
 }
 
@@ -231,7 +235,7 @@ static void script_destroy(void *self)
 	tw_free(self);
 }
 
-static struct tw_transport script(struct sim *s, uint32_t dest)
+static struct tw_transport script(struct sim *s, uint32_t dest, enum tw_coding coding)
 {
 	struct script *sc = tw_alloc(sizeof(*sc));
 
@@ -240,7 +244,8 @@ static struct tw_transport script(struct sim *s, uint32_t dest)
 	                             .stop = script_stop,
 	                             .stopped = script_stopped,
 	                             .destroy = script_destroy,
-	                             .self = sc};
+	                             .self = sc,
+	                             .coding = coding};
 }
 
 /* ---- create ---- */
@@ -328,7 +333,7 @@ struct sim *sim_create(const struct sim_config *c)
 		uint32_t taken;
 
 		for (uint32_t d = 0; d < sh->dest_count; d++)
-			t[d] = script(s, d);
+			t[d] = script(s, d, c->coding);
 		assert_int_equal(tw_core_create(sh, i, t, i + 1, &taken, &core), 0);
 	}
 	return s;
@@ -370,7 +375,7 @@ void sim_settle(struct sim *s)
 		more = false;
 		for (uint32_t i = 0; i < s->shared.workers; i++) {
 			more = tw_core_poll(s->shared.cores[i]) || more;
-			more = tw_core_tick(s->shared.cores[i]) || more;
+			more = tw_core_tick(s->shared.cores[i], 0) || more;
 		}
 	}
 	/* What came back in the last turn is still in a ring. */
@@ -417,7 +422,7 @@ uint64_t sim_drain(struct sim *s, uint64_t most_ns)
 		empty = true;
 		for (uint32_t i = 0; i < s->shared.workers; i++) {
 			tw_core_flush(s->shared.cores[i]);
-			tw_core_tick(s->shared.cores[i]);
+			tw_core_tick(s->shared.cores[i], 0);
 			empty = tw_core_empty(s->shared.cores[i]) && empty;
 		}
 		tw_clock_advance(&s->time, 10 * SIM_MS);

@@ -61,6 +61,7 @@ struct sim_config {
 	uint32_t trace_spans_max; /* 0: 32,000 */
 	uint64_t verdict_keep_ns; /* 0: 1 h */
 	uint64_t retry_for_ns;    /* 0: never gives up */
+	enum tw_coding coding;    /* of what goes out */
 };
 
 struct sim *sim_create(const struct sim_config *c);

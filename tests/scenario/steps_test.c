@@ -233,6 +233,40 @@ static void a_huge_request_that_comes_to_nothing(void **state)
 	tw_free(a);
 }
 
+/* A turn that is long already leaves compressing to the next one, which does nothing else. */
+static void compressing_is_a_turn_of_its_own(void **state)
+{
+	struct sim_config c = {.workers = 1, .rules = EVERYTHING, .coding = TW_CODING_GZIP};
+	struct sim_span small = {.trace = 90001, .span = 1};
+	struct sim_span *a = spans(1, LARGE, false);
+	struct sim *s = sim_create(&c);
+	struct tw_core *core = s->shared.cores[0];
+	uint64_t added;
+
+	(void)state;
+	sim_send(s, 0, &small, 1);
+	tw_clock_advance(&s->time, 20 * SIM_MS);
+	assert_false(tw_core_tick(core, SIM_S));
+	tw_clock_advance(&s->time, 60 * SIM_MS); /* the batch is old enough */
+	assert_false(sim_send(s, 0, a, LARGE));
+	while (sim_books(s).shard.added == 1)
+		assert_true(tw_core_poll(core));
+	assert_true(tw_core_tick(core, 2 * SIM_MS));
+	assert_int_equal(s->dest[0].sends, 0);
+	added = sim_books(s).shard.added;
+	assert_true(tw_core_poll(core));
+	assert_true(tw_core_tick(core, 2 * SIM_MS));
+	assert_int_equal(s->dest[0].sends, 1);
+	assert_int_equal(sim_books(s).shard.added, added);
+	assert_true(tw_core_poll(core));
+	assert_true(sim_books(s).shard.added > added);
+	sim_run(s, 10 * SIM_S);
+	assert_int_equal(s->dest[0].seen_count, LARGE + 1);
+	sim_check_books(s);
+	tw_free(a);
+	sim_destroy(s);
+}
+
 static void a_large_kept_trace_goes_out_in_parts(void **state)
 {
 	struct sim_config c = {.workers = 1, .rules = EVERYTHING, .queue_bytes = 16u << 20};
@@ -245,7 +279,7 @@ static void a_large_kept_trace_goes_out_in_parts(void **state)
 	sim_send(s, 0, a, LARGE);
 	sim_settle(s);
 	tw_clock_advance(&s->time, 100 * SIM_MS);
-	while (tw_core_tick(core)) {
+	while (tw_core_tick(core, 0)) {
 		struct tw_core_books b = sim_books(s);
 
 		assert_true(b.dest[0].taken - taken < LARGE / 2);
@@ -275,8 +309,8 @@ static void a_stop_between_the_parts(void **state)
 	sim_send(s, 0, a, LARGE);
 	sim_settle(s);
 	tw_clock_advance(&s->time, 100 * SIM_MS);
-	tw_core_tick(core);
-	tw_core_tick(core);
+	tw_core_tick(core, 0);
+	tw_core_tick(core, 0);
 	b = sim_books(s);
 	assert_true(b.dest[0].taken > 0 && b.dest[0].pending > 0);
 	tw_core_stop(core);
@@ -332,6 +366,7 @@ int main(void)
 	    cmocka_unit_test(a_huge_request_with_one_worker),
 	    cmocka_unit_test(a_huge_request_with_three_workers),
 	    cmocka_unit_test(a_huge_request_that_comes_to_nothing),
+	    cmocka_unit_test(compressing_is_a_turn_of_its_own),
 	    cmocka_unit_test(a_large_kept_trace_goes_out_in_parts),
 	    cmocka_unit_test(a_stop_between_the_parts),
 	    cmocka_unit_test(the_queue_is_full_between_the_parts),

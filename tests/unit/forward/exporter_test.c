@@ -114,6 +114,44 @@ static void test_zstd(void **state)
 	test_compressed(state, TW_CODING_ZSTD);
 }
 
+static void test_a_long_turn_does_not_compress(void **state)
+{
+	struct sim s;
+
+	(void)state;
+	sim_init(&s);
+	s.opts.compression = TW_CODING_GZIP;
+	sim_start(&s, QUEUE, 4, 1);
+	assert_false(tw_exporter_is_to_code(s.x));
+	offer_batches(&s, 2);
+	tw_exporter_tick_briefly(s.x, s.now_ns);
+	assert_int_equal(s.attempts, 0);
+	assert_true(tw_exporter_is_to_code(s.x));
+	assert_true(tw_exporter_next_ns(s.x) <= s.now_ns);
+	tw_exporter_tick(s.x, s.now_ns);
+	assert_int_equal(s.attempts, 1); /* one a tick */
+	assert_true(tw_exporter_is_to_code(s.x));
+	sim_run(&s, s.now_ns + SIM_S);
+	assert_false(tw_exporter_is_to_code(s.x));
+	expect_delivered(&s);
+	sim_end(&s);
+}
+
+static void test_a_long_turn_sends_what_needs_no_compressing(void **state)
+{
+	struct sim s;
+
+	(void)state;
+	sim_init(&s);
+	sim_start(&s, QUEUE, 4, 1);
+	offer_batches(&s, 1);
+	tw_exporter_tick_briefly(s.x, s.now_ns);
+	assert_int_equal(s.attempts, 1);
+	sim_run(&s, s.now_ns + SIM_S);
+	expect_delivered(&s);
+	sim_end(&s);
+}
+
 static void answer_from_within(struct sim *s, const struct tw_batch *b, struct sim_answer *a)
 {
 	(void)b;
@@ -782,6 +820,8 @@ int main(void)
 	    cmocka_unit_test(test_batch_closes_by_size),
 	    cmocka_unit_test(test_gzip),
 	    cmocka_unit_test(test_zstd),
+	    cmocka_unit_test(test_a_long_turn_does_not_compress),
+	    cmocka_unit_test(test_a_long_turn_sends_what_needs_no_compressing),
 	    cmocka_unit_test(test_answer_from_within_send),
 	    cmocka_unit_test(test_answers_at_once),
 	    cmocka_unit_test(test_busy_transport_is_asked_again),
