@@ -120,8 +120,7 @@ int tw_body_append(struct tw_body *b, const void *p, size_t n, size_t max)
 	int rc = tw_body_room(b, n, max);
 
 	if (rc == TW_OK && n > 0) {
-		if (p != b->p + b->n) /* else it was read to its place */
-			memcpy(b->p + b->n, p, n);
+		memcpy(b->p + b->n, p, n);
 		b->n += n;
 	}
 	return rc;

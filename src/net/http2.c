@@ -1,6 +1,4 @@
-#include "http2_direct.h"
-
-#include <sys/param.h>
+#include "http2.h"
 
 #include "tw/base/mem.h"
 
@@ -120,7 +118,6 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
 	struct tw_h2 *h = tw_h2_of(user_data);
 
 	tw_h2_count_frame(h, hd);
-	tw_h2_direct_frame(h, hd);
 	if (hd->type != NGHTTP2_HEADERS)
 		return 0;
 	/* RFC 9113, 5.1.1: ids only grow. nghttp2 forgives it. */
@@ -135,10 +132,8 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream_id, c
                    size_t n, void *user_data)
 {
 	struct tw_request *r = request_of(session, stream_id);
-	struct tw_h2 *h = tw_h2_of(user_data);
 
-	(void)flags;
-	h->data_left -= MIN(h->data_left, (uint32_t)n);
+	(void)flags, (void)user_data;
 	if (r == NULL)
 		return 0;
 	tw_request_data(r, p, n);

@@ -33,10 +33,6 @@ struct tw_h2 {
 	uint64_t ping_ns; /* the last one that counted */
 	uint32_t ping_strikes;
 	int32_t stream_id_most; /* the peer's */
-	int32_t data_stream;    /* of the DATA frame that came last, if it has no padding: */
-	uint32_t data_frame;    /* its length … */
-	uint32_t data_left;     /* … and what has not come yet */
-	bool data_end;          /* it has END_STREAM */
 	bool got_settings;
 	bool notice_sent; /* GOAWAY 2^31-1 went out */
 	bool goaway_sent; /* the final one */

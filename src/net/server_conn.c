@@ -1,6 +1,5 @@
-#include "http2_direct.h"
+#include "server_private.h"
 
-#include <errno.h>
 #include <sys/param.h>
 
 #include "tw/base/mem.h"
@@ -163,13 +162,6 @@ static void feed_protocol(struct tw_conn *c, const uint8_t *p, size_t n)
 		feed_http1(c, p, n);
 }
 
-void tw_conn_feed_direct(struct tw_conn *c, struct tw_h2_direct *d, size_t n)
-{
-	tw_counter_add(&c->server->stats.bytes_in, n);
-	tw_h2_direct_feed(c, d, n);
-	tw_conn_mark_dirty(c);
-}
-
 void tw_conn_feed(struct tw_conn *c, const uint8_t *p, size_t n)
 {
 	if (c->closing)
@@ -254,6 +246,18 @@ static bool may_read(struct tw_conn *c)
 	return true;
 }
 
+static void on_alloc(uv_handle_t *h, size_t want, uv_buf_t *buf)
+{
+	struct tw_conn *c = h->data;
+
+	(void)want;
+	/* Without a buffer libuv lets the socket be until the next turn, and says so: ENOBUFS. */
+	if (!may_read(c))
+		*buf = uv_buf_init(NULL, 0);
+	else
+		*buf = uv_buf_init((char *)c->server->read_buf, TW_NET_READ_BYTES);
+}
+
 static void stop_reading(struct tw_conn *c)
 {
 	if (c->socket && c->reading)
@@ -273,76 +277,25 @@ static void settle_reading(struct tw_conn *c)
 		stop_reading(c);
 }
 
-static void read_ended(struct tw_conn *c, bool eof)
-{
-	stop_reading(c);
-	if (eof)
-		tw_conn_eof(c);
-	else
-		tw_conn_abort(c);
-}
-
-/* Reads the rest of a message to where it belongs. */
-static void read_direct(struct tw_conn *c)
-{
-	struct tw_server *s = c->server;
-	struct tw_h2_direct d;
-	uv_os_fd_t fd;
-	ssize_t n;
-
-	tw_h2_direct_plan(c, &d, s->read_buf, TW_NET_DIRECT_REST);
-	if (uv_fileno((uv_handle_t *)&c->tcp, &fd) != 0) {
-		tw_conn_abort(c);
-		return;
-	}
-	do
-		n = readv(fd, d.iov, (int)d.count);
-	while (n < 0 && errno == EINTR);
-	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-		return;
-	s->now_ns = tw_now(s->o.clock);
-	if (n <= 0) {
-		read_ended(c, n == 0);
-		return;
-	}
-	tw_conn_feed_direct(c, &d, (size_t)n);
-	if (!c->closing)
-		settle_reading(c);
-}
-
-/* Without a buffer libuv lets the socket be until the next turn, and says so: ENOBUFS. */
-static void on_alloc(uv_handle_t *h, size_t want, uv_buf_t *buf)
-{
-	struct tw_conn *c = h->data;
-	bool may = may_read(c);
-
-	(void)want;
-	c->direct = may && tw_h2_direct_ready(c);
-	if (may && !c->direct)
-		*buf = uv_buf_init((char *)c->server->read_buf, TW_NET_READ_BYTES);
-	else
-		*buf = uv_buf_init(NULL, 0);
-}
-
 static void on_read(uv_stream_t *h, ssize_t n, const uv_buf_t *buf)
 {
 	struct tw_conn *c = h->data;
+	struct tw_server *s = c->server;
 
-	if (n == 0 || c->closing || (n == UV_ENOBUFS && !c->direct))
+	if (n == 0 || n == UV_ENOBUFS || c->closing)
 		return;
-	/* libuv reads into one buffer only. */
-	if (n == UV_ENOBUFS) {
-		read_direct(c);
-		return;
-	}
-	c->server->now_ns = tw_now(c->server->o.clock);
-	if (n < 0) {
-		read_ended(c, n == UV_EOF);
+	s->now_ns = tw_now(s->o.clock);
+	if (n > 0) {
+		tw_conn_feed(c, (const uint8_t *)buf->base, (size_t)n);
+		if (!c->closing)
+			settle_reading(c);
 		return;
 	}
-	tw_conn_feed(c, (const uint8_t *)buf->base, (size_t)n);
-	if (!c->closing)
-		settle_reading(c);
+	stop_reading(c);
+	if (n == UV_EOF)
+		tw_conn_eof(c);
+	else
+		tw_conn_abort(c);
 }
 
 void tw_conn_start_reading(struct tw_conn *c)

@@ -23,11 +23,9 @@
 
 /* One read buffer for all connections of a server. */
 #define TW_NET_READ_BYTES ((size_t)256 << 10)
-/* Of it, behind a message that is read straight into its body. */
-#define TW_NET_DIRECT_REST ((size_t)64 << 10)
-/* Reading takes up to so long a turn, and the last read's work */
-#define TW_NET_TURN_NS (TW_NS_PER_MS / 2)
 /* Output past this waits in the protocol. */
+/* Reading takes up to so long a turn, and the last read's work */
+#define TW_NET_TURN_NS  (TW_NS_PER_MS / 2)
 #define TW_NET_OUT_HIGH ((size_t)64 << 10)
 /* Of a declared length, reserved before bytes arrive. */
 #define TW_NET_BODY_CLAIM_MAX ((size_t)1 << 20)
@@ -39,7 +37,6 @@
 
 struct tw_h1;
 struct tw_h2;
-struct tw_h2_direct;
 struct tw_request;
 
 enum tw_request_phase { TW_REQ_HEAD, TW_REQ_BODY, TW_REQ_HANDLER, TW_REQ_ANSWERED };
@@ -105,7 +102,6 @@ struct tw_conn {
 	bool closing;    /* to be ended by the next flush */
 	bool finished;   /* ended: uv_close was called */
 	bool eof;        /* the peer has shut its side */
-	bool direct;     /* this time it is read as http2_direct.h has it */
 	uint32_t round;  /* of reading, in which it was read last */
 	uint64_t opened_ns;
 	uint64_t active_ns; /* last request begun or ended */
@@ -150,8 +146,6 @@ struct tw_conn *tw_conn_create(struct tw_server *s, uint32_t port_tag,
 void tw_conn_start_reading(struct tw_conn *c);
 /* Bytes came in. May answer, may ask for the end; the connection itself survives the call. */
 void tw_conn_feed(struct tw_conn *c, const uint8_t *p, size_t n);
-/* The same, of n bytes that lie where http2_direct.h has planned. */
-void tw_conn_feed_direct(struct tw_conn *c, struct tw_h2_direct *d, size_t n);
 void tw_conn_eof(struct tw_conn *c);
 void tw_conn_mark_dirty(struct tw_conn *c);
 void tw_conn_flush(struct tw_conn *c);

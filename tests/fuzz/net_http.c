@@ -1,8 +1,8 @@
 /* The server's connection without a socket: any bytes, in pieces, over HTTP/1 and HTTP/2. Whatever
  * comes, each request that the handler hears of ends once, and nothing stays behind. Byte 0: bit 0
  * puts an HTTP/2 preface in front; bit 1 holds answers back until the next piece; bits 2–7: how
- * pieces are cut, and in every second case messages are read straight into their bodies. */
-#include "../../src/net/http2_direct.h"
+ * pieces are cut. */
+#include "../../src/net/server_private.h"
 
 #define HELD_MAX 256
 
@@ -81,28 +81,9 @@ static bool turn(struct fuzz *f)
 	return true;
 }
 
-/* As the socket does. Returns how many of n bytes. */
-static size_t feed_direct(struct fuzz *f, struct tw_conn *c, const uint8_t *p, size_t n)
-{
-	struct tw_h2_direct d;
-	size_t at = 0;
-
-	tw_h2_direct_plan(c, &d, f->server->read_buf, TW_NET_DIRECT_REST);
-	for (uint32_t i = 0; i < d.count && at < n; i++) {
-		size_t some = d.iov[i].iov_len < n - at ? d.iov[i].iov_len : n - at;
-
-		memcpy(d.iov[i].iov_base, p + at, some);
-		at += some;
-	}
-	tw_conn_feed_direct(c, &d, at);
-	return at;
-}
-
 static void feed(struct fuzz *f, struct tw_conn *c, const uint8_t *p, size_t n, size_t piece)
 {
-	const bool direct = piece % 2 == 0;
-
-	for (size_t at = 0, some; at < n; at += some) {
+	for (size_t at = 0; at < n; at += piece) {
 		size_t left = n - at;
 
 		/* As the socket does: not read while bytes wait. */
@@ -113,11 +94,7 @@ static void feed(struct fuzz *f, struct tw_conn *c, const uint8_t *p, size_t n, 
 				return;
 			tw_conn_mark_dirty(c);
 		}
-		some = left < piece ? left : piece;
-		if (direct && tw_h2_direct_ready(c))
-			some = feed_direct(f, c, p + at, left);
-		else
-			tw_conn_feed(c, p + at, some);
+		tw_conn_feed(c, p + at, left < piece ? left : piece);
 		if (!turn(f))
 			return;
 		release(f);
