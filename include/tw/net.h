@@ -90,6 +90,8 @@ struct tw_reply {
 	bool close;             /* close the connection after it (HTTP/1), or GOAWAY */
 	const char *allow;      /* Allow header for 405 */
 	const char *content_encoding; /* of body; NULL: none; HTTP only */
+	struct tw_buf *owned; /* what all of body lies in, or NULL: net may take the memory over
+	                         instead of copying, and leaves another buffer there [HTTP/1] */
 };
 
 /* Called when a request is whole, or failed before that: for `early` non-zero (a tw_err: TW_ELIMIT

@@ -54,6 +54,7 @@ static void reply_page(struct tw_admin_routes *a, struct tw_exchange *x, const c
 	    .status = 200, .content_type = content_type, .body = tw_buf_slice(page)};
 	struct tw_buf packed;
 
+	r.owned = page;
 	tw_buf_init(&packed, PAGE_BYTES_MAX);
 	if (page->failed) {
 		reply_text(x, 503, "no memory for the page\n");
@@ -62,7 +63,7 @@ static void reply_page(struct tw_admin_routes *a, struct tw_exchange *x, const c
 	if (x->accept_gzip && page->n >= 1024 && tw_deflate(TW_CODING_GZIP, r.body, &packed) == 0) {
 		r.body = tw_buf_slice(&packed);
 		r.content_encoding = "gzip";
-		/* One copy less while net makes its own. */
+		r.owned = &packed;
 		tw_buf_deinit(page);
 	}
 	r.close = r.body.n > PAGE_SMALL;
@@ -86,7 +87,11 @@ static void route_metrics(struct tw_admin_routes *a, struct tw_exchange *x)
 	                    .peek = strcmp(x->method, "HEAD") == 0};
 
 	tw_buf_init(&page, PAGE_BYTES_MAX);
+	/* As long as the last one and a little more: growing by doubling holds twice the memory. */
+	if (a->metrics_bytes > 0 && !tw_buf_grow(&page, a->metrics_bytes + a->metrics_bytes / 16))
+		tw_buf_clear(&page);
 	tw_registry_expose(a->o.registry, &e);
+	a->metrics_bytes = page.n;
 	reply_page(a, x, type, &page);
 	tw_buf_deinit(&page);
 }

@@ -12,8 +12,9 @@
 
 struct tw_admin_routes {
 	struct tw_admin_opts o;
-	uint32_t large;     /* no more large pages than these are being read */
-	size_t large_bytes; /* the largest of them */
+	uint32_t large;       /* no more large pages than these are being read */
+	size_t large_bytes;   /* the largest of them */
+	size_t metrics_bytes; /* of the last page of metrics */
 };
 
 /* A tw_handler; ctx: struct tw_admin_routes. [admin thread] */

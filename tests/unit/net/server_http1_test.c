@@ -207,6 +207,32 @@ static void expect_refusal(struct bench *b, char *text, int status)
 	free(text);
 }
 
+/* Bodies that are given away, and one that cannot be taken over, behind one another. */
+static void takes_a_body_over(void **state)
+{
+	struct bench *b = bench_new(NULL);
+	struct peer *p = peer_open(b);
+	char *text = repeat("<", "0123456789", 20000, ">");
+
+	(void)state;
+	b->owned = true;
+	b->answer = tw_slice_str(text);
+	for (uint64_t i = 1; i <= 4; i++) {
+		b->tight = i == 3;
+		peer_sends(p, POST "Content-Length: 0\r\n\r\n");
+		peer_until(p, peer_count(p, ">") == i);
+	}
+	assert_int_equal(peer_count(p, "content-length: 200002\r\n\r\n<0123456789"), 4);
+	assert_int_equal(peer_count(p, "0123456789"), 4 * 20000);
+	assert_int_equal(peer_count(p, "0123456789>"), 4);
+	b->answer = tw_slice_str("small");
+	peer_sends(p, POST "Content-Length: 0\r\n\r\n" POST "Content-Length: 0\r\n\r\n");
+	peer_until(p, peer_count(p, "\r\n\r\nsmall") == 2);
+	free(text);
+	peer_free(p);
+	bench_free(b);
+}
+
 static void H1_04_chunks(void **state)
 {
 	struct bench *b = bench_new(NULL);
@@ -470,6 +496,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(serves_a_post),
+	    cmocka_unit_test(takes_a_body_over),
 	    cmocka_unit_test(cut_anywhere),
 	    cmocka_unit_test(http_1_0_and_close),
 	    cmocka_unit_test(H1_03_te_cl_smuggling),

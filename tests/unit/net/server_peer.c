@@ -46,13 +46,21 @@ static int grpc_code(int early)
 static void answer(struct bench *b, struct tw_exchange *x, int early, const char *text)
 {
 	struct tw_reply r = {.status = http_status(early), .grpc_status = grpc_code(early)};
+	struct tw_buf body;
 
+	tw_buf_init(&body, b->tight ? b->answer.n : 0);
+	tw_buf_put(&body, b->answer.p, b->answer.n);
 	r.content_type = "text/plain";
 	r.body = b->answer;
+	if (b->owned) {
+		r.body = tw_buf_slice(&body);
+		r.owned = &body;
+	}
 	r.grpc_message = tw_slice_str(text);
 	r.close = b->close_each;
 	r.retry_after_s = r.status == 503 ? 7 : 0;
 	tw_exchange_reply(x, &r);
+	tw_buf_deinit(&body);
 }
 
 static void note(struct bench *b, const struct tw_exchange *x, int early,

@@ -39,6 +39,7 @@ struct bench {
 	bool hold; /* do not answer: keep in `held` */
 	bool close_each;
 	struct tw_slice answer; /* the reply's body */
+	bool owned, tight;      /* … given away, in a buffer without room for a head */
 	struct tw_exchange *held[SEEN_MAX];
 	uint32_t held_n;
 	struct seen seen[SEEN_MAX]; /* the first ones */
