@@ -338,6 +338,7 @@ static inline void fire(struct tw_shard *s, uint32_t i, uint64_t hash)
 static void fire_group(struct tw_shard *s, const struct tw_wheel_entry *e, uint32_t n)
 {
 	const struct tw_wheel_entry *entry[GROUP];
+	const void *line[GROUP];
 	uint64_t hash[GROUP];
 	uint32_t due = 0;
 
@@ -354,8 +355,12 @@ static void fire_group(struct tw_shard *s, const struct tw_wheel_entry *e, uint3
 			continue;
 		entry[due] = &e[k];
 		hash[due] = tw_shard_hash(s, rec);
-		tw_table_prefetch(&s->table, hash[due]);
-		tw_verdicts_prefetch(&s->verdicts, hash[due++], true);
+		line[due] = tw_verdicts_line(&s->verdicts, hash[due]);
+		due++;
+	}
+	for (uint32_t k = 0; k < due; k++) {
+		__builtin_prefetch(line[k], 1);
+		tw_table_prefetch(&s->table, hash[k]);
 	}
 	/* Filed for the same time twice, it may be stale by now. */
 	for (uint32_t k = 0; k < due; k++)

@@ -458,22 +458,33 @@ static void group_load(const struct tw_shard *s, struct group *g, const struct t
 
 static void group_probe(const struct tw_shard *s, struct group *g, const struct tw_request *req)
 {
+	const void *first[GROUP], *last[GROUP];
+	uint32_t n = 0;
+
 	for (uint32_t k = 0; k < g->n; k++) {
 		const struct tw_span *sp = g->sp[k];
 		struct tw_table_probe p = tw_table_probe(&s->table, sp->hash);
 
-		tw_log_prefetch(&s->log, req, sp);
 		g->hint[k].i = TW_RECORD_NONE;
 		if (k > 0 && tw_id_eq(sp->trace_id, g->sp[k - 1]->trace_id))
 			continue; /* a run: the record of the one before */
 		g->hint[k] = hint_of(s, tw_table_next(&s->table, &p));
 		if (g->hint[k].i == TW_RECORD_NONE) {
-			tw_verdicts_prefetch(&s->verdicts, sp->hash, false);
+			first[n] = last[n] = tw_verdicts_line(&s->verdicts, sp->hash);
 		} else {
-			__builtin_prefetch(g->hint[k].rec, 1);
-			__builtin_prefetch((const char *)(g->hint[k].rec + 1) - 1, 1);
+			first[n] = g->hint[k].rec;
+			last[n] = (const char *)(g->hint[k].rec + 1) - 1;
 		}
+		n++;
 	}
+	/* All at once: each waits for its page's translation, and several of those can be under
+	 * way only if they are near to one another. */
+	for (uint32_t k = 0; k < n; k++) {
+		__builtin_prefetch(first[k], 1);
+		__builtin_prefetch(last[k], 1);
+	}
+	for (uint32_t k = 0; k < g->n; k++)
+		tw_log_prefetch(&s->log, req, g->sp[k]);
 }
 
 static void group_add(struct tw_shard *s, struct batch *b, const struct group *g)

@@ -84,14 +84,9 @@ static uint64_t stored(uint64_t hash)
 	return hash < FIRST ? hash + FIRST : hash;
 }
 
-void tw_verdicts_prefetch(const struct tw_verdicts *v, uint64_t hash, bool write)
+const void *tw_verdicts_line(const struct tw_verdicts *v, uint64_t hash)
 {
-	const struct tw_verdict_line *b = bucket_of(v, stored(hash));
-
-	if (write)
-		__builtin_prefetch(b, 1);
-	else
-		__builtin_prefetch(b);
+	return bucket_of(v, stored(hash));
 }
 
 /* ---- lines ---- */

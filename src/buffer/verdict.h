@@ -33,7 +33,8 @@ struct tw_verdicts {
 
 int tw_verdicts_init(struct tw_verdicts *v, uint64_t bytes, uint64_t keep_ns); /* 0 or TW_ENOMEM */
 void tw_verdicts_deinit(struct tw_verdicts *v);
-void tw_verdicts_prefetch(const struct tw_verdicts *v, uint64_t hash, bool write);
+/* The line that an answer, or a new entry, begins with: to be asked for before. */
+const void *tw_verdicts_line(const struct tw_verdicts *v, uint64_t hash);
 /* Remembers one of which nothing is remembered: a get said so, and nothing was put since. */
 void tw_verdicts_add(struct tw_verdicts *v, uint64_t hash, const struct tw_verdict *d,
                      uint64_t now_s);
