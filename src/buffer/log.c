@@ -368,8 +368,8 @@ static const struct tw_op_slot *known(struct tw_log *l, const struct tw_template
 	                         .stamp = l->stamp,
 	                         .kinds = t->kinds,
 	                         .uses = &l->uses[hash % TW_LOG_USES],
-	                         .value_count = t->value_count,
-	                         .has_parent = t->has_parent,
+	                         .value_count = (uint8_t)t->layout.value_count,
+	                         .has_parent = t->layout.has_parent,
 	                         .fixed = t->fixed};
 	return o;
 }
@@ -399,8 +399,8 @@ const struct tw_op_slot *tw_log_operation(struct tw_log *l, const struct tw_requ
 	op.scope_off = scope_put(l, req, sp->scope);
 	op.template_off =
 	    head_put(l, tw_slice(&t->layout, t->layout.size), t->hash, TW_HEAD_TEMPLATE, 0);
-	/* The slot has been this operation's since before the segment was opened: it is not there.
-	 */
+	/* The slot has been this operation's since before the segment was opened: only compaction
+	 * may have written it there, and then it is there twice. */
 	off = same ? head_write(l, head, operation_hash(&op), TW_HEAD_OPERATION, 0)
 	           : head_put(l, head, operation_hash(&op), TW_HEAD_OPERATION, 0);
 	*slot = (struct tw_operation_slot){hash, scope, op.series, off, l->epoch, 0};

@@ -32,12 +32,11 @@ static bool is_odd(uint8_t kind, const uint8_t *p, uint32_t n)
 static uint32_t elastic_values(const struct tw_template *t, const struct tw_image *old,
                                const uint8_t *span, const struct tw_place *place)
 {
-	const uint8_t *kind_of = tw_template_kind_of(t);
 	const struct tw_place *was = old ? image_places(old) : NULL;
 	uint32_t elastic = old ? old->elastic : 0;
 
 	for (uint32_t i = 0; i < t->layout.value_count; i++)
-		if (is_odd(kind_of[i], span + place[i].at, place[i].n) ||
+		if (is_odd(tw_template_kind(t, i), span + place[i].at, place[i].n) ||
 		    (was && was[i].n != place[i].n))
 			elastic |= 1u << i;
 	return elastic;
@@ -78,12 +77,11 @@ static void draw_bytes(const struct draft *d, uint32_t begin, uint32_t end)
  * it ends, of a bool are clear; what else is RAW may be anything. */
 static void draw_values(struct draft *d, uint32_t begin, uint32_t first, uint32_t last)
 {
-	const uint8_t *kind_of = tw_template_kind_of(d->t);
-
 	for (uint32_t i = first; i < last; i++) {
+		bool raw = tw_template_kind(d->t, i) == TW_PART_RAW;
 		struct tw_place at = d->place[i];
 
-		open_up(d, begin, at.at, at.n, kind_of[i] == TW_PART_RAW && at.n > 1 ? 0 : 0x80);
+		open_up(d, begin, at.at, at.n, raw && at.n > 1 ? 0 : 0x80);
 		d->fixed[i] = (struct tw_place){(uint16_t)(at.at - begin), at.n};
 	}
 }

@@ -100,7 +100,6 @@ static void read_layout(struct tw_template *t, const struct tw_keytab *keys)
 {
 	const struct tw_layout *l = &t->layout;
 	uint8_t *slot_of = (uint8_t *)&t->layout + l->size;
-	uint8_t *kind_of = slot_of + TW_TEMPLATE_VALUES_MAX;
 	uint32_t value = 0;
 
 	t->fixed = true;
@@ -119,7 +118,6 @@ static void read_layout(struct tw_template *t, const struct tw_keytab *keys)
 		if (slot >= 0 && t->rest.slots_set >> slot & 1)
 			slot = -1;
 		t->kinds |= (uint64_t)(part->kind - 1) << 2 * value++;
-		*kind_of++ = part->kind;
 		*slot_of++ = slot >= 0 ? (uint8_t)slot : TW_KEYS_MAX;
 		if (slot >= 0) {
 			t->rest.slots_set |= UINT64_C(1) << slot;
@@ -135,7 +133,7 @@ struct tw_template *shape_template(const struct tw_templates *c, const struct tw
 	struct plan plan = plan_of(sh, path, depth);
 	size_t slots = tw_keytab_count(keys) * sizeof(struct tw_value);
 	size_t bytes = sizeof(struct tw_template) + plan.parts * sizeof(struct tw_part) +
-	               plan.bytes + 2 * TW_TEMPLATE_VALUES_MAX;
+	               plan.bytes + TW_TEMPLATE_VALUES_MAX;
 	struct tw_template *t;
 
 	if (plan.values > TW_TEMPLATE_VALUES_MAX || plan.bytes > TW_TEMPLATE_SPAN_MAX / 4)
@@ -151,8 +149,6 @@ struct tw_template *shape_template(const struct tw_templates *c, const struct tw
 	t->rest.slots = (struct tw_value *)((uint8_t *)t + bytes);
 	t->kind = sh->kind < TW_KIND_COUNT ? sh->kind : TW_KIND_UNSPECIFIED;
 	write_layout(&t->layout, &plan, sh, path, depth);
-	t->has_parent = t->layout.has_parent;
-	t->value_count = (uint8_t)t->layout.value_count;
 	t->rest.name = tw_layout_name(&t->layout);
 	t->rest.name_n = t->layout.name_n;
 	read_layout(t, keys);

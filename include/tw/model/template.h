@@ -81,24 +81,22 @@ struct tw_template {
 	_Alignas(64) struct tw_span_rest rest; /* its spans', if it is fixed; else without the
 	                                          values that differ */
 	uint8_t kind, status;                  /* as in tw_span */
-	/* What packing needs, in one line. */
+	/* What packing needs, in one line with the layout's head. */
 	_Alignas(64) uint64_t kinds; /* of the differing values, the first in the low bits: two
 	                                bits each, enum tw_part_kind − 1 */
 	bool fixed;                  /* no value that somebody reads from a slot differs */
-	bool has_parent;             /* the layout's */
-	uint8_t value_count;         /* likewise */
-	uint8_t pad;
+	uint8_t pad[3];
 	struct tw_layout layout; /* the last: it has no fixed size. Behind it: */
 };
 
-/* Of the differing values: the slot of each; TW_KEYS_MAX: none. And the kind of its part. */
+/* Of the differing values: the slot of each; TW_KEYS_MAX: none. And the kind of the i-th's part. */
 static inline const uint8_t *tw_template_slot_of(const struct tw_template *t)
 {
 	return (const uint8_t *)&t->layout + t->layout.size;
 }
-static inline const uint8_t *tw_template_kind_of(const struct tw_template *t)
+static inline enum tw_part_kind tw_template_kind(const struct tw_template *t, uint32_t i)
 {
-	return tw_template_slot_of(t) + TW_TEMPLATE_VALUES_MAX;
+	return (enum tw_part_kind)((t->kinds >> 2 * i & 3) + 1);
 }
 static inline const uint8_t *tw_layout_bytes(const struct tw_layout *l, uint32_t at)
 {
