@@ -60,6 +60,7 @@ static void fill(struct bench *b)
 	    !b->q.values)
 		exit(3);
 	b->q.span_count = SPANS;
+	b->q.plain_count = SPANS;
 	b->q.resource_count = b->q.scope_count = RESOURCES;
 	for (uint32_t i = 0; i < RESOURCES; i++) {
 		b->q.scopes[i].resource = i;

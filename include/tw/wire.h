@@ -27,8 +27,9 @@ struct tw_scan_opts {
 
 /* ---- templates ----
  * What a scanner has learnt of the spans that come again and again. With it the scan yields the
- * same views, and spans that it recognises have an operation (tw/model/span.h). One thread owns a
- * cache. A request that was scanned with it must be reset by the same thread. */
+ * same views, and spans that it recognises have an operation (tw/model/operations.h). One thread
+ * owns a cache. A request that was scanned with it must be reset by the same thread, before the
+ * next scan into it and before the cache's end. */
 struct tw_template_stats {
 	uint64_t recognised;               /* spans */
 	uint64_t learned;                  /* times that a span taught it something */
@@ -38,8 +39,8 @@ struct tw_template_stats {
 /* key: keeps a peer from choosing collisions. NULL: no memory. [boot] */
 struct tw_templates *tw_templates_create(struct tw_hash_key key, size_t bytes_max);
 void tw_templates_destroy(struct tw_templates **t);
-/* Before a scan: with the keys of another generation what was learnt is forgotten, and true. */
-bool tw_templates_generation(struct tw_templates *t, uint32_t generation);
+/* Before a scan: with the keys of another generation what was learnt is forgotten. */
+void tw_templates_generation(struct tw_templates *t, uint32_t generation);
 struct tw_template_stats tw_templates_stats(const struct tw_templates *t);
 
 /* 0; TW_EINVAL: malformed; TW_ELIMIT: more than spans_max or TW_REQUEST_GROUPS_MAX; TW_ENOMEM. On

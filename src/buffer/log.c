@@ -14,7 +14,6 @@ static void free_arrays(struct tw_log *l)
 	tw_free(l->head_slots);
 	tw_free(l->scopes);
 	tw_free(l->operations);
-	tw_free(l->operation_slots);
 	tw_free(l->text_slots);
 	tw_free(l->seen);
 	tw_free(l->uses);
@@ -30,15 +29,16 @@ int tw_log_init(struct tw_log *l, struct tw_pool *pool, struct tw_hash_key key)
 	l->head_slots = tw_calloc(HEAD_SLOTS, sizeof(*l->head_slots));
 	l->seen = tw_calloc(TW_LOG_TEXTS, sizeof(*l->seen));
 	l->uses = tw_calloc(TW_LOG_USES + TW_TEMPLATE_VALUES_MAX, sizeof(*l->uses));
-	l->operation_slots = tw_calloc(TW_LOG_OPERATIONS, sizeof(*l->operation_slots));
+	l->operations = tw_alloc_aligned(64, TW_LOG_OPERATIONS * sizeof(*l->operations));
 	l->begun = tw_calloc(TW_LOG_NUMBERS, sizeof(*l->begun));
 	l->text_slots = tw_alloc_aligned(64, TW_LOG_TEXT_SLOTS * sizeof(*l->text_slots));
-	if (!l->head_slots || !l->seen || !l->uses || !l->operation_slots || !l->begun ||
+	if (!l->head_slots || !l->seen || !l->uses || !l->operations || !l->begun ||
 	    !l->text_slots) {
 		free_arrays(l);
 		return TW_ENOMEM;
 	}
 	memset(l->text_slots, 0, TW_LOG_TEXT_SLOTS * sizeof(*l->text_slots));
+	memset(l->operations, 0, TW_LOG_OPERATIONS * sizeof(*l->operations));
 	first = tw_pool_get(pool, TW_SEGMENT_BYTES, true);
 	second = tw_pool_get(pool, TW_SEGMENT_BYTES, true);
 	if (first != TW_SLOT_NONE)
@@ -122,8 +122,6 @@ static void next_stamp(struct tw_log *l)
 		return;
 	if (l->scopes)
 		memset(l->scopes, 0, l->scope_cap * sizeof(*l->scopes));
-	if (l->operations)
-		memset(l->operations, 0, l->operation_cap * sizeof(*l->operations));
 	l->stamp = 1;
 }
 
@@ -146,7 +144,7 @@ void tw_log_open(struct tw_log *l, uint32_t slot)
 	l->head_count = 0;
 	if (++l->epoch == 0) {
 		memset(l->head_slots, 0, HEAD_SLOTS * sizeof(*l->head_slots));
-		memset(l->operation_slots, 0, TW_LOG_OPERATIONS * sizeof(*l->operation_slots));
+		memset(l->operations, 0, TW_LOG_OPERATIONS * sizeof(*l->operations));
 		memset(l->text_slots, 0, TW_LOG_TEXT_SLOTS * sizeof(*l->text_slots));
 		l->epoch = 1;
 	}
@@ -229,20 +227,20 @@ static uint32_t head_put(struct tw_log *l, struct tw_slice head, uint64_t hash, 
 	return off;
 }
 
-/* Those past the end of an array that could not grow are looked up by hash each time. */
-static void slots_ready(void **slots, size_t size, uint32_t *cap, uint32_t count)
+/* Scopes past the end of an array that could not grow are looked up by hash each time. */
+static void scopes_ready(struct tw_log *l, uint32_t count)
 {
 	uint32_t n = count < 64 ? 64 : count + count / 2;
 	void *more;
 
-	if (count <= *cap)
+	if (count <= l->scope_cap)
 		return;
-	more = tw_calloc(n, size);
+	more = tw_calloc(n, sizeof(*l->scopes));
 	if (!more)
 		return;
-	tw_free(*slots);
-	*slots = more;
-	*cap = n;
+	tw_free(l->scopes);
+	l->scopes = more;
+	l->scope_cap = n;
 }
 
 void tw_log_begin(struct tw_log *l, const struct tw_request *req)
@@ -250,9 +248,7 @@ void tw_log_begin(struct tw_log *l, const struct tw_request *req)
 	next_stamp(l);
 	l->small_heads = req->heads_max <= HEADS_SMALL;
 	set_roomy(l);
-	slots_ready((void **)&l->scopes, sizeof(*l->scopes), &l->scope_cap, req->scope_count);
-	slots_ready((void **)&l->operations, sizeof(*l->operations), &l->operation_cap,
-	            req->operation_count);
+	scopes_ready(l, req->scope_count);
 }
 
 static uint32_t scope_find(struct tw_log *l, const struct tw_request *req, uint32_t scope,
@@ -357,39 +353,34 @@ static uint64_t operation_hash(const struct tw_log_operation *op)
 	return tw_fold(a ^ UINT64_C(0xA0761D6478BD642F), b ^ UINT64_C(0xE7037ED1A0B428DB));
 }
 
-/* For the rest of the request, if the array could grow. */
-static const struct tw_op_slot *known(struct tw_log *l, const struct tw_template *t, uint64_t hash,
-                                      uint32_t operation, uint32_t off)
+/* Its own place, else one that is free, else one of the two by its hash. */
+static struct tw_op_slot *op_slot(struct tw_log *l, const struct tw_operation *op)
 {
-	struct tw_op_slot *o =
-	    operation - 1 < l->operation_cap ? &l->operations[operation - 1] : &l->other_operation;
+	struct tw_op_slot *first = tw_log_op_slot(l, op),
+	                  *second = &l->operations[(uint32_t)(first - l->operations) ^ 1];
 
-	*o = (struct tw_op_slot){.off = off,
-	                         .stamp = l->stamp,
-	                         .kinds = t->kinds,
-	                         .uses = &l->uses[hash % TW_LOG_USES],
-	                         .value_count = (uint8_t)t->layout.value_count,
-	                         .has_parent = t->layout.has_parent,
-	                         .fixed = t->fixed};
-	return o;
+	if (first->template == op->hash && first->scope == op->scope)
+		return first;
+	if (second->template == op->hash && second->scope == op->scope)
+		return second;
+	if (first->epoch != l->epoch)
+		return first;
+	return second->epoch != l->epoch || op->hash >> 63 ? second : first;
 }
 
 const struct tw_op_slot *tw_log_operation(struct tw_log *l, const struct tw_request *req,
                                           const struct tw_span *sp)
 {
-	const struct tw_template *t = req->operations[sp->operation - 1].template;
+	const struct tw_operation *of = &req->operations[sp->operation - 1];
+	const struct tw_template *t = of->template;
 	struct tw_log_operation op = {.series = t->fixed ? sp->series : TW_SERIES_DIFFERS,
 	                              .kind = sp->kind,
 	                              .status = sp->status};
-	uint64_t scope = req->scopes[sp->scope].hash,
-	         hash = req->operations[sp->operation - 1].hash;
-	struct tw_operation_slot *slot = tw_log_operation_slot(l, hash, scope);
+	struct tw_op_slot *slot = op_slot(l, of);
 	struct tw_slice head = tw_slice(&op, sizeof(op));
-	bool same = slot->template == hash && slot->scope == scope && slot->series == op.series;
-	uint32_t off;
+	bool same = slot->template == of->hash && slot->scope == of->scope &&
+	            slot->series == op.series && slot->epoch != l->epoch;
 
-	if (TW_LIKELY(same && slot->epoch == l->epoch))
-		return known(l, t, hash, sp->operation, slot->off);
 	/* What the index has no place for would be written once more for each request; and where
 	 * there are thousands of operations, few spans of each come before the segment is full, so
 	 * that templates would cost more than they save. */
@@ -399,12 +390,21 @@ const struct tw_op_slot *tw_log_operation(struct tw_log *l, const struct tw_requ
 	op.scope_off = scope_put(l, req, sp->scope);
 	op.template_off =
 	    head_put(l, tw_slice(&t->layout, t->layout.size), t->hash, TW_HEAD_TEMPLATE, 0);
-	/* The slot has been this operation's since before the segment was opened: only compaction
-	 * may have written it there, and then it is there twice. */
-	off = same ? head_write(l, head, operation_hash(&op), TW_HEAD_OPERATION, 0)
-	           : head_put(l, head, operation_hash(&op), TW_HEAD_OPERATION, 0);
-	*slot = (struct tw_operation_slot){hash, scope, op.series, off, l->epoch, 0};
-	return known(l, t, hash, sp->operation, off);
+	*slot = (struct tw_op_slot){
+	    .template = of->hash,
+	    .scope = of->scope,
+	    .kinds = t->kinds,
+	    .uses = &l->uses[of->hash % TW_LOG_USES],
+	    /* The slot has been this operation's since before the segment was opened: only
+	     * compaction may have written it there, and then it is there twice. */
+	    .off = same ? head_write(l, head, operation_hash(&op), TW_HEAD_OPERATION, 0)
+	                : head_put(l, head, operation_hash(&op), TW_HEAD_OPERATION, 0),
+	    .epoch = l->epoch,
+	    .series = op.series,
+	    .value_count = (uint8_t)t->layout.value_count,
+	    .has_parent = t->layout.has_parent,
+	    .fixed = t->fixed};
+	return slot;
 }
 
 uint32_t tw_log_copy_operation(struct tw_log *l, const uint8_t *segment, uint32_t off,

@@ -26,13 +26,6 @@ struct tw_head_slot { /* heads of the open segment, by hash */
 struct tw_scope_slot { /* scopes of the request at hand */
 	uint32_t off, stamp;
 };
-struct tw_op_slot { /* and operations: what packing needs of them */
-	uint32_t off, stamp;
-	uint64_t kinds;           /* of the differing values, as in the template */
-	struct tw_text_use *uses; /* of each of them */
-	uint8_t value_count;
-	bool has_parent, fixed; /* as in the template */
-};
 struct tw_text_use { /* how often a differing value of a template was found among the texts */
 	uint8_t asked, found;
 	uint16_t skip; /* spans for which it is not looked up */
@@ -47,11 +40,17 @@ struct tw_text_slot { /* texts of the open segment */
 };
 #define TW_TEXT_HASHED    24u /* of a text that is no longer, the hash has every byte */
 #define TW_LOG_TEXT_SLOTS 2048u
-struct tw_operation_slot { /* operations of the open segment, so that a request finds them at once
-	                    */
+struct tw_op_slot {               /* operations of the open segment: what packing needs of them */
 	uint64_t template, scope; /* hashes */
-	uint32_t series, off, epoch, pad;
+	uint64_t kinds;           /* of the differing values, as in the template */
+	struct tw_text_use *uses; /* of each of them */
+	uint32_t off, epoch;
+	uint32_t series;
+	uint8_t value_count;
+	bool has_parent, fixed; /* as in the template */
+	uint8_t pad[17];
 };
+_Static_assert(sizeof(struct tw_op_slot) == 64, "a line");
 #define TW_LOG_OPERATIONS 4096u
 /* Twice a span of 4 KiB, its heads, its template of at most 17 KiB, its texts' places. */
 #define TW_LOG_ROOMY (48u << 10)
@@ -85,11 +84,8 @@ struct tw_log {
 	uint32_t head_count, epoch;
 	struct tw_scope_slot *scopes;
 	uint32_t scope_cap, stamp;
-	struct tw_op_slot *operations;
-	uint32_t operation_cap;
-	struct tw_op_slot other_operation;         /* of which the array has no place */
-	struct tw_operation_slot *operation_slots; /* [TW_LOG_OPERATIONS] */
-	struct tw_text_slot *text_slots;           /* [TW_LOG_TEXT_SLOTS] */
+	struct tw_op_slot *operations;   /* [TW_LOG_OPERATIONS] */
+	struct tw_text_slot *text_slots; /* [TW_LOG_TEXT_SLOTS] */
 	struct tw_hash_key key;
 	uint64_t
 	    *seen; /* [TW_LOG_TEXTS] half of a text's hash and half of the trace's that had it */
@@ -104,7 +100,7 @@ struct tw_log {
 int tw_log_init(struct tw_log *l, struct tw_pool *pool, struct tw_hash_key key);
 void tw_log_deinit(struct tw_log *l);
 
-/* Before the spans of a request: scopes and operations are looked up anew. */
+/* Before the spans of a request: scopes are looked up anew. */
 void tw_log_begin(struct tw_log *l, const struct tw_request *req);
 /* Bytes that appending this span takes in the open segment, or would take in an empty one. */
 uint64_t tw_log_need_heads(struct tw_log *l, const struct tw_request *req,
@@ -119,7 +115,8 @@ static inline bool tw_log_fits(const struct tw_log *l, uint64_t need)
 /* A span as it is, behind its scope's head; the caller has seen that it fits. Returns its size. */
 uint32_t tw_log_append_whole(struct tw_log *l, const struct tw_request *req,
                              const struct tw_span *sp);
-/* The span's operation in the open segment; NULL: the span is to lie there as it is. */
+/* The span's operation in the open segment, where tw_log_known has found none; NULL: the span is to
+ * lie there as it is. The caller has seen that it fits. */
 const struct tw_op_slot *tw_log_operation(struct tw_log *l, const struct tw_request *req,
                                           const struct tw_span *sp);
 
@@ -141,14 +138,29 @@ uint32_t tw_log_copy_operation(struct tw_log *l, const uint8_t *segment, uint32_
  * that it fits. */
 uint32_t tw_log_put_text(struct tw_log *l, struct tw_slice text, uint64_t hash);
 
-static inline bool tw_log_knows(const struct tw_log *l, uint32_t operation)
+/* One of the two places of an operation; the other one is beside it. */
+static inline struct tw_op_slot *tw_log_op_slot(const struct tw_log *l,
+                                                const struct tw_operation *op)
 {
-	return operation - 1 < l->operation_cap && l->operations[operation - 1].stamp == l->stamp;
+	return &l->operations[(op->hash ^ op->scope) % TW_LOG_OPERATIONS];
 }
-static inline struct tw_operation_slot *tw_log_operation_slot(const struct tw_log *l,
-                                                              uint64_t template, uint64_t scope)
+static inline bool tw_log_is_op(const struct tw_log *l, const struct tw_op_slot *o,
+                                const struct tw_operation *op, uint32_t series)
 {
-	return &l->operation_slots[(template ^ scope) % TW_LOG_OPERATIONS];
+	return ((o->template ^ op->hash) | (o->scope ^ op->scope) | (o->epoch ^ l->epoch)) == 0 &&
+	       (o->series == series || !o->fixed);
+}
+/* The span's operation, if the open segment has it: of a span that has one. NULL: it has not. */
+static inline const struct tw_op_slot *
+tw_log_known(const struct tw_log *l, const struct tw_request *req, const struct tw_span *sp)
+{
+	const struct tw_operation *op = &req->operations[sp->operation - 1];
+	const struct tw_op_slot *o = tw_log_op_slot(l, op);
+
+	if (TW_LIKELY(tw_log_is_op(l, o, op, sp->series)))
+		return o;
+	o = &l->operations[(uint32_t)(o - l->operations) ^ 1];
+	return tw_log_is_op(l, o, op, sp->series) ? o : NULL;
 }
 /* Asks for what packing will read: the values, and where the operation may be. always_inline: see
  * tw_table_prefetch. */
@@ -156,22 +168,15 @@ static inline __attribute__((always_inline)) void
 tw_log_prefetch(const struct tw_log *l, const struct tw_request *req, const struct tw_span *sp)
 {
 	const struct tw_place *place = &req->places[sp->places];
-	uint64_t hash;
+	const struct tw_operation *op;
 
 	if (sp->operation == 0)
 		return;
 	for (uint32_t i = 0; i < 4; i++)
 		__builtin_prefetch(sp->bytes + place->at + i * 64);
-	if (TW_LIKELY(tw_log_knows(l, sp->operation))) {
-		const struct tw_op_slot *op = &l->operations[sp->operation - 1];
-
-		__builtin_prefetch(op->uses);
-	} else {
-		hash = req->operations[sp->operation - 1].hash;
-		__builtin_prefetch(&req->operations[sp->operation - 1].template->kinds);
-		__builtin_prefetch(tw_log_operation_slot(l, hash, req->scopes[sp->scope].hash));
-		__builtin_prefetch(&l->uses[hash % TW_LOG_USES]);
-	}
+	op = &req->operations[sp->operation - 1];
+	__builtin_prefetch(tw_log_op_slot(l, op));
+	__builtin_prefetch(&l->uses[op->hash % TW_LOG_USES]);
 }
 /* Is there so much room that nobody has to count? For usual spans with usual heads in a segment
  * that is not nearly full. */
@@ -184,7 +189,7 @@ static inline uint64_t tw_log_need(struct tw_log *l, const struct tw_request *re
 {
 	/* Packed a span may need a little more than as it is, when its texts go into the segment,
 	 * too. */
-	if (tw_log_knows(l, sp->operation))
+	if (sp->operation != 0 && tw_log_known(l, req, sp))
 		return 2 * tw_entry_size(sp->bytes_n) + TW_TEMPLATE_VALUES_MAX * TW_PACK_VALUE_MAX;
 	if (sp->operation == 0 && sp->scope < l->scope_cap &&
 	    l->scopes[sp->scope].stamp == l->stamp)

@@ -372,9 +372,11 @@ void tw_log_append(struct tw_log *l, const struct tw_request *req, const struct 
 
 	if (TW_LIKELY(sp->operation != 0) &&
 	    (TW_LIKELY(tw_log_roomy(l, sp)) ||
-	     (sp->bytes_n <= TW_PACKED_SPAN_MAX && tw_log_fits(l, tw_log_need(l, req, sp)))))
-		op = TW_LIKELY(tw_log_knows(l, sp->operation)) ? &l->operations[sp->operation - 1]
-		                                               : tw_log_operation(l, req, sp);
+	     (sp->bytes_n <= TW_PACKED_SPAN_MAX && tw_log_fits(l, tw_log_need(l, req, sp))))) {
+		op = tw_log_known(l, req, sp);
+		if (TW_UNLIKELY(!op))
+			op = tw_log_operation(l, req, sp);
+	}
 	if (TW_LIKELY(op != NULL))
 		size = pack(l, req, sp, (struct tw_packed *)(g->mem + g->used), op);
 	if (TW_LIKELY(size != 0)) {

@@ -90,8 +90,7 @@ static int create_rest(struct tw_core *c, const struct tw_transport *transports,
 	c->rows = tw_calloc(TW_RULE_IDS_MAX, sizeof(*c->rows));
 	c->pub_rows = tw_calloc(TW_RULE_IDS_MAX * TW_RULE_ROW_WORDS, sizeof(tw_counter));
 	c->templates = tw_templates_create(c->s->key, TW_TEMPLATES_BYTES_MAX);
-	c->memo = tw_memo_create(TW_MEMO_PLACES);
-	if (c->rows == NULL || c->pub_rows == NULL || c->templates == NULL || c->memo == NULL)
+	if (c->rows == NULL || c->pub_rows == NULL || c->templates == NULL)
 		return TW_ENOMEM;
 	if (create_rings(c) != 0 || create_dests(c, transports, seed, taken) != 0)
 		return TW_ENOMEM;
@@ -146,7 +145,6 @@ void tw_core_destroy(struct tw_core **cp)
 	tw_request_deinit(&c->one);
 	tw_request_deinit(&c->again);
 	tw_templates_destroy(&c->templates);
-	tw_memo_destroy(&c->memo);
 	tw_free(c->rows);
 	tw_free(c->pub_rows);
 	tw_free(c->kept_spans);

@@ -21,7 +21,6 @@
 #include "tw/base/ring.h"
 #include "tw/buffer.h"
 #include "tw/forward.h"
-#include "tw/model/memo.h"
 #include "tw/receive.h"
 #include "tw/wire.h"
 
@@ -119,8 +118,6 @@ struct tw_core {
 	struct tw_shard *shard;
 	struct tw_red_worker *red;
 	struct tw_templates *templates;
-	struct tw_memo *memo;
-	uint32_t memo_generation;    /* of the rules whose masks are in it */
 	struct tw_ring **in, **back; /* [from] */
 	uint32_t *out;               /* [owner]: batches that are not back yet */
 	struct tw_core_taken {       /* [from]: a batch of which a part is in the shard */

@@ -196,7 +196,6 @@ static uint64_t views_bytes(const struct tw_request *r)
 	       r->rest_count * sizeof(struct tw_span_rest) +
 	       r->value_count * sizeof(struct tw_value) + r->scope_count * sizeof(struct tw_scope) +
 	       r->resource_count * sizeof(struct tw_resource) +
-	       r->operation_count * sizeof(struct tw_operation) +
 	       r->place_count * sizeof(struct tw_place);
 }
 
@@ -381,8 +380,6 @@ static void count_step(struct tw_core *c, struct tw_ticket *t)
 	t->counted += part.span_count;
 	if (t->counted < t->req.span_count)
 		return;
-	if (t->gen->number == c->memo_generation)
-		tw_memo_store(c->memo, &t->req);
 	hand_out(c, t);
 }
 
@@ -499,7 +496,6 @@ static void at_once(struct tw_core *c, struct tw_ticket *t)
 		scan_failed(c, t, rc, err.text);
 		return;
 	}
-	tw_memo_recall(c->memo, &t->req);
 	tw_rules_match_request(t->gen->rules, t->gen->matchers[c->index], &t->req);
 	if (conclude(c, t, t->req.span_count == 0 ? TW_REFUSE_COUNT : admit(c, t)))
 		return;
@@ -526,9 +522,6 @@ static bool scan_step(struct tw_core *c, struct tw_ticket *t)
 	}
 	if (t->req.span_count == 0)
 		return conclude(c, t, TW_REFUSE_COUNT);
-	/* Of another generation, as in count_step. */
-	if (t->gen->number == c->memo_generation)
-		tw_memo_recall(c->memo, &t->req);
 	survey_begin(c, t);
 	t->phase = MATCH;
 	return false;
@@ -630,10 +623,7 @@ void tw_core_submit(struct tw_core *c, struct tw_body *body, tw_sink_done done, 
 	t->gen = c->gen;
 	t->done = done;
 	t->ctx = ctx;
-	if (tw_templates_generation(c->templates, t->gen->number)) {
-		tw_memo_clear(c->memo);
-		c->memo_generation = t->gen->number;
-	}
+	tw_templates_generation(c->templates, t->gen->number);
 	if (t->body.n > AT_ONCE_BYTES)
 		begin_steps(c, t);
 	else

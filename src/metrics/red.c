@@ -376,7 +376,7 @@ static inline struct tw_operation *operation_of(const struct tw_request *req,
 	if (s->operation == 0)
 		return NULL;
 	op = &req->operations[s->operation - 1];
-	return op->template->fixed ? op : NULL;
+	return op->fixed ? op : NULL;
 }
 
 /* The series of item i, whose table slot was probed. */

@@ -1,11 +1,10 @@
 /* The arrays of a request: they grow by doubling and keep their memory from request to request. */
 #include "tw/base/mem.h"
-#include "tw/model/span.h"
+#include "tw/model/operations.h"
 
 #define KEEP_BYTES_MAX ((size_t)4 << 20)
 #define FIRST_ROWS     64u
 #define SHRINK_FROM    ((size_t)1 << 20)
-#define AHEAD          8u /* templates on their way */
 
 void tw_request_init(struct tw_request *r)
 {
@@ -21,11 +20,8 @@ static void free_arrays(struct tw_request *r)
 	tw_free(r->rests);
 	tw_free(r->values);
 	tw_free(r->masks);
-	tw_free(r->operations);
 	tw_free(r->places);
-	r->operations = NULL;
 	r->places = NULL;
-	r->operation_cap = 0;
 	r->place_cap = 0;
 	r->spans = NULL;
 	r->resources = NULL;
@@ -37,19 +33,10 @@ static void free_arrays(struct tw_request *r)
 	r->rest_cap = r->value_cap = r->mask_cap = 0;
 }
 
-static void put_templates(struct tw_request *r)
-{
-	for (uint32_t i = 0; i < r->operation_count; i++) {
-		if (i + AHEAD < r->operation_count)
-			__builtin_prefetch(r->operations[i + AHEAD].template, 1);
-		tw_template_put(r->operations[i].template);
-	}
-	r->operation_count = 0;
-}
-
 void tw_request_deinit(struct tw_request *r)
 {
-	put_templates(r);
+	if (r->table)
+		tw_operations_end(r->table, r);
 	free_arrays(r);
 	tw_arena_deinit(&r->arena);
 	memset(r, 0, sizeof(*r));
@@ -60,9 +47,10 @@ void tw_request_reset(struct tw_request *r)
 	size_t held = r->span_cap * sizeof(*r->spans) + r->resource_cap * sizeof(*r->resources) +
 	              r->scope_cap * sizeof(*r->scopes) + r->rest_cap * sizeof(*r->rests) +
 	              r->value_cap * sizeof(*r->values) + r->mask_cap * sizeof(*r->masks) +
-	              r->operation_cap * sizeof(*r->operations) + r->place_cap * sizeof(*r->places);
+	              r->place_cap * sizeof(*r->places);
 
-	put_templates(r);
+	if (r->table)
+		tw_operations_end(r->table, r);
 	if (held > KEEP_BYTES_MAX)
 		free_arrays(r);
 	r->span_count = r->resource_count = r->scope_count = 0;
@@ -70,6 +58,7 @@ void tw_request_reset(struct tw_request *r)
 	r->span_bytes = 0;
 	r->heads_max = 0;
 	r->plain_count = 0;
+	r->unmatched = 0;
 	memset(r->rejected, 0, sizeof(r->rejected));
 	r->reject_text[0] = '\0';
 	tw_arena_reset(&r->arena);
@@ -209,11 +198,9 @@ bool tw_request_room_values(struct tw_request *r, size_t values)
 	return true;
 }
 
-bool tw_request_room_operations(struct tw_request *r, uint32_t operations, size_t places)
+bool tw_request_room_places(struct tw_request *r, size_t places)
 {
-	return grow32((void **)&r->operations, &r->operation_cap,
-	              (size_t)r->operation_count + operations, sizeof(*r->operations)) &&
-	       grow((void **)&r->places, &r->place_cap, r->place_count + places,
+	return grow((void **)&r->places, &r->place_cap, r->place_count + places,
 	            sizeof(*r->places));
 }
 

@@ -426,23 +426,12 @@ static void match_span(struct subject *s, const struct tw_request *req, const st
 static void match_operation(struct subject *s, const struct tw_request *req,
                             struct tw_operation *op, const struct tw_span *span)
 {
-	s->differs = !op->template->fixed;
+	s->differs = !op->fixed;
 	match_span(s, req, span, op->mask);
 	op->differs = s->differs;
 	op->matched = true;
 	if (op->differs)
 		memcpy(tw_span_own_mask(req, span), op->mask, sizeof(op->mask));
-}
-
-/* Are all spans of operations whose mask is known? */
-static bool all_known(const struct tw_request *req)
-{
-	if (req->plain_count > 0 || req->operation_count == 0)
-		return false;
-	for (uint32_t i = 0; i < req->operation_count; i++)
-		if (!req->operations[i].matched || req->operations[i].differs)
-			return false;
-	return true;
 }
 
 void tw_rules_match_spans(const struct tw_rules *r, struct tw_matcher *m, struct tw_request *req,
@@ -469,8 +458,8 @@ void tw_rules_match_spans(const struct tw_rules *r, struct tw_matcher *m, struct
 
 void tw_rules_match_request(const struct tw_rules *r, struct tw_matcher *m, struct tw_request *req)
 {
-	if (all_known(req))
-		return;
+	if (req->plain_count == 0 && !req->unmatched)
+		return; /* all spans are of operations whose mask is known */
 	for (uint32_t i = 0; i < req->resource_count; i++)
 		req->resources[i].matched = false;
 	tw_rules_match_spans(r, m, req, 0, req->span_count);

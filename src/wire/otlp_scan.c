@@ -11,8 +11,7 @@
 #include "tw/base/limits.h"
 #include "tw/base/mem.h"
 
-#define HEAD_RUNS      3u   /* SDKs make two: what is before the children, what is behind them */
-#define OPERATIONS_MAX 256u /* that are told again whose they are; more cost a second row */
+#define HEAD_RUNS 3u /* SDKs make two: what is before the children, what is behind them */
 
 /* The fields of a group other than its children. */
 struct head {
@@ -37,8 +36,8 @@ struct tw_scan {
 	const uint8_t *p; /* the next field of what is open */
 	enum place place;
 	struct group resource, scope;
-	uint64_t stamp;      /* of the templates while nobody else has used them, */
-	uint32_t generation; /* and theirs */
+	uint64_t stamp;      /* of the operations while nobody else has used them, */
+	uint32_t generation; /* and the templates' */
 };
 
 static struct tw_error *join(struct tw_error *err, int code, uint64_t offset, const char *path,
@@ -179,14 +178,47 @@ static bool next_payload(struct tw_slice *rest, uint32_t tag, struct tw_slice *o
 	return false;
 }
 
-/* Adds the resource that owns scopes[first_scope …]. */
-static int add_resource(struct scan *s, struct tw_slice head, uint32_t first_scope)
+static uint64_t scope_hash(struct tw_hash_key key, uint64_t resource_hash, struct tw_slice head)
+{
+	key.k0 ^= resource_hash;
+	return tw_hash_bytes(key, head.p, head.n);
+}
+
+/* Spans from `first` on were scanned before their scope's hash was known, and it was not what it
+ * was taken for. */
+static void move_operations(struct scan *s, uint32_t first)
+{
+	struct tw_request *r = s->r;
+
+	for (uint32_t i = first; i < r->span_count; i++) {
+		struct tw_span *v = &r->spans[i];
+		uint64_t hash = r->scopes[v->scope].hash;
+		struct tw_operation *op;
+
+		if (v->operation == 0 || r->operations[v->operation - 1].scope == hash)
+			continue;
+		op = tw_operations_add(r->table, r->operations[v->operation - 1].template, hash);
+		v->operation = op ? tw_operations_use(r->table, r, op) : 0;
+		r->plain_count += !op;
+	}
+}
+
+/* The next time it is taken for that. */
+static void remember_hash(struct tw_templates *t, const struct tw_scope *sc, uint64_t hash)
+{
+	if (t)
+		t->scopes[sc->begun % SCOPES_SEEN] = (struct scope_seen){sc->begun, hash};
+}
+
+/* Adds the resource that owns scopes[first_scope …] and spans[first_span …]. */
+static int add_resource(struct scan *s, struct tw_slice head, uint32_t first_scope,
+                        uint32_t first_span)
 {
 	struct tw_request *r = s->r;
 	struct tw_slice rest = head, resource, kv;
 	struct scan_slots a = {NULL, 0};
-	struct tw_hash_key chained = s->key;
 	struct tw_resource *res;
+	bool other = false;
 
 	if (!tw_request_room(r, 0, 1, 0) || !tw_request_room_values(r, s->key_count))
 		return TW_ENOMEM;
@@ -203,18 +235,24 @@ static int add_resource(struct scan *s, struct tw_slice head, uint32_t first_sco
 		res->slots = a.slot;
 		r->value_count += 64u - (uint32_t)__builtin_clzll(a.set);
 	}
-	chained.k0 ^= res->hash;
 	for (uint32_t i = first_scope; i < r->scope_count; i++) {
-		struct tw_slice own = r->scopes[i].head;
+		struct tw_scope *sc = &r->scopes[i];
+		uint64_t hash = scope_hash(s->key, res->hash, sc->head);
 
-		r->scopes[i].hash = tw_hash_bytes(chained, own.p, own.n);
-		if (own.n + head.n > r->heads_max)
-			r->heads_max = own.n + head.n;
+		if (TW_UNLIKELY(sc->begun && sc->hash != hash)) {
+			remember_hash(s->templates, sc, hash);
+			other = true;
+		}
+		sc->hash = hash;
+		if (sc->head.n + head.n > r->heads_max)
+			r->heads_max = sc->head.n + head.n;
 	}
+	if (TW_UNLIKELY(other))
+		move_operations(s, first_span);
 	return 0;
 }
 
-/* Adds a scope; its hash is made when its resource is known. */
+/* Adds a scope; its hash is certain when its resource is known. */
 static int add_scope(struct scan *s, struct tw_slice head, uint32_t resource)
 {
 	struct tw_request *r = s->r;
@@ -227,6 +265,8 @@ static int add_scope(struct scan *s, struct tw_slice head, uint32_t resource)
 	memset(sc, 0, sizeof(*sc));
 	sc->head = head;
 	sc->resource = resource;
+	sc->begun = s->scope_begun;
+	sc->hash = s->scope_hash;
 	while (next_payload(&rest, TW_PB_TAG(1, TW_PB_LEN), &scope)) {
 		struct tw_slice walk = scope;
 
@@ -271,6 +311,21 @@ static bool has_spans(struct scan *s, const struct group *g)
 	return r->span_count > g->first_span;
 }
 
+/* Before the scope's first span: nearly always all of its head and of its resource's has come;
+ * where something follows behind the spans, it is the same each time that they begin so. */
+static void begin_spans(struct tw_scan *w)
+{
+	struct scan *s = &w->s;
+	struct tw_slice res = w->resource.head.run[0];
+	const struct scope_seen *seen;
+
+	s->scope_begun =
+	    scope_hash(s->key, tw_hash_bytes(s->key, res.p, res.n), w->scope.head.run[0]);
+	s->scope_begun += s->scope_begun == 0;
+	seen = &s->templates->scopes[s->scope_begun % SCOPES_SEEN];
+	s->scope_hash = seen->begun == s->scope_begun ? seen->hash : s->scope_begun;
+}
+
 static int end_scope(struct tw_scan *w)
 {
 	struct scan *s = &w->s;
@@ -298,6 +353,9 @@ static int in_scope(struct tw_scan *w, const uint8_t *until)
 		const uint8_t *at;
 
 		if (s->templates) {
+			if (TW_UNLIKELY(s->scope_begun == 0) && p < stop &&
+			    *p == TW_PB_TAG(2, TW_PB_LEN))
+				begin_spans(w);
 			p = s->templates->run(s, p, stop, r->scope_count, &e);
 			if (TW_UNLIKELY(!p))
 				return e;
@@ -342,7 +400,7 @@ static int end_resource(struct tw_scan *w)
 		return 0;
 	}
 	e = head_slice(s, g, TW_PB_TAG(2, TW_PB_LEN), &head);
-	return e ? e : add_resource(s, head, g->first_scope);
+	return e ? e : add_resource(s, head, g->first_scope, g->first_span);
 }
 
 static int in_resource(struct tw_scan *w, const uint8_t *until)
@@ -364,6 +422,7 @@ static int in_resource(struct tw_scan *w, const uint8_t *until)
 			if (++s->groups_seen > TW_REQUEST_GROUPS_MAX)
 				return TW_ELIMIT;
 			open_group(&w->scope, s->r, p, n);
+			s->scope_begun = s->scope_hash = 0;
 			w->place = IN_SCOPE;
 			w->p = p;
 			return 0;
@@ -459,16 +518,16 @@ static void take_templates(struct tw_scan *w)
 
 	if (!t)
 		return;
-	w->stamp = ++t->stamp;
+	tw_operations_begin(t->operations, w->s.r);
+	w->stamp = t->operations->stamp;
 	w->generation = t->generation;
 }
 
 /* Others may have used them since the last step, or there are new keys: what they have learnt now
- * has other slots. What was recognised stays, the request holds it. */
+ * has other slots. What was recognised stays, the request has it. */
 static void take_templates_again(struct tw_scan *w)
 {
 	struct tw_templates *t = w->s.templates;
-	const struct tw_request *r = w->s.r;
 
 	if (!t)
 		return;
@@ -476,19 +535,10 @@ static void take_templates_again(struct tw_scan *w)
 		w->s.templates = NULL;
 		return;
 	}
-	if (t->stamp == w->stamp)
+	if (t->operations->stamp == w->stamp)
 		return;
-	take_templates(w);
-	/* The open scope's operations are the request's last. */
-	for (uint32_t i = r->operation_count, n = 0; i > 0 && n < OPERATIONS_MAX; i--, n++) {
-		struct tw_template *template = r->operations[i - 1].template;
-
-		if (r->operations[i - 1].scope != r->scope_count)
-			break;
-		template->stamp = t->stamp;
-		template->scope = r->scope_count;
-		template->operation = i;
-	}
+	tw_operations_stamp(t->operations);
+	w->stamp = t->operations->stamp;
 }
 
 static void begin(struct tw_scan *w, const struct tw_scan_opts *o, struct tw_slice body,
@@ -551,7 +601,7 @@ static void make_room(const struct tw_scan *w)
 	if (r->value_count > 0)
 		(void)tw_request_room_values(r, rest(w, r->value_count));
 	if (r->place_count > 0)
-		(void)tw_request_room_operations(r, 0, rest(w, r->place_count));
+		(void)tw_request_room_places(r, rest(w, r->place_count));
 }
 
 int tw_scan_step(struct tw_scan *w, size_t bytes, struct tw_error *err)
@@ -591,6 +641,7 @@ int tw_otlp_scan_one(const struct tw_scan_opts *o, struct tw_slice resource_head
 	struct scan s = scan_of(o, out);
 	int e;
 
+	s.templates = NULL; /* they are for what comes again */
 	e = one_head(&s, WIRE_RESOURCE_SPANS, resource_head);
 	if (!e)
 		e = one_head(&s, WIRE_SCOPE_SPANS, scope_head);
@@ -601,7 +652,7 @@ int tw_otlp_scan_one(const struct tw_scan_opts *o, struct tw_slice resource_head
 	if (!e && out->span_count) {
 		e = add_scope(&s, scope_head, out->resource_count);
 		if (!e)
-			e = add_resource(&s, resource_head, out->scope_count - 1);
+			e = add_resource(&s, resource_head, out->scope_count - 1, 0);
 		if (!e && !tw_request_room_masks(out))
 			e = TW_ENOMEM;
 	}

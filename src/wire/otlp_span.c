@@ -504,7 +504,7 @@ int scan_span(struct scan *s, const uint8_t *at, const uint8_t *p, const uint8_t
 	v->scope = scope;
 	missed.learn = false;
 	if (s->templates && TW_LIKELY(end <= s->slack && end - p >= 28) &&
-	    s->templates->known(s, v, p, end, scope, &missed))
+	    s->templates->known(s, v, p, end, &missed))
 		return 0;
 	v->operation = 0;
 	v->rest = st.rest = r->rests + r->rest_count;

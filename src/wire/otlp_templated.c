@@ -349,23 +349,18 @@ static __attribute__((noinline)) bool renew(struct scan *s, struct shape *sh, st
 	return true;
 }
 
-/* The template's operation in this request and scope. */
-static inline bool operation(struct scan *s, struct tw_template *t, uint32_t scope)
+/* The number of the template's operation in the open scope; 0: there is no place for it. */
+static inline uint32_t operation(struct scan *s, uint64_t id, struct tw_template *t)
 {
-	struct tw_request *r = s->r;
+	struct tw_operations *o = s->templates->operations;
+	struct tw_operation *op = tw_operations_at(o, id, s->scope_hash);
 
-	if (TW_LIKELY(t->stamp == s->templates->stamp && t->scope == scope))
-		return true;
-	if (TW_UNLIKELY(r->operation_count == r->operation_cap) &&
-	    !tw_request_room_operations(r, 1, 0))
-		return false;
-	tw_template_get(t);
-	r->operations[r->operation_count] =
-	    (struct tw_operation){.template = t, .hash = t->hash, .scope = scope};
-	t->stamp = s->templates->stamp;
-	t->scope = scope;
-	t->operation = ++r->operation_count;
-	return true;
+	if (TW_UNLIKELY(!tw_operation_is(op, id, s->scope_hash))) {
+		op = tw_operations_add(o, t, s->scope_hash);
+		if (!op)
+			return 0;
+	}
+	return tw_operations_use(o, s->r, op);
 }
 
 /* parent_id NULL: none. false: one of them is zero. */
@@ -442,7 +437,6 @@ static inline void fill(struct scan *s, struct tw_span *v, const struct prefix *
 	v->status = t->status;
 	v->flags = (uint8_t)((v->parent_id ? 0 : TW_SPAN_ROOT) |
 	                     (t->rest.w3c_flags & 2 ? TW_SPAN_RANDOM : 0));
-	v->operation = t->operation;
 	v->pad = 0;
 	add_view(s, v, t, t->fixed, t->layout.value_count);
 }
@@ -502,7 +496,7 @@ static struct tw_template *known(struct scan *s, struct prefix *x, const uint8_t
 }
 
 bool SCAN_KNOWN(struct scan *s, struct tw_span *v, const uint8_t *p, const uint8_t *end,
-                uint32_t scope, struct missed *missed)
+                struct missed *missed)
 {
 	struct tw_templates *t = s->templates;
 	struct tw_request *r = s->r;
@@ -515,12 +509,15 @@ bool SCAN_KNOWN(struct scan *s, struct tw_span *v, const uint8_t *p, const uint8
 	if (!read_ids(v, x.trace_id, x.span_id, x.parent_id))
 		return false;
 	if (TW_UNLIKELY(r->place_cap - r->place_count < TW_TEMPLATE_VALUES_MAX) &&
-	    !tw_request_room_operations(r, 0, TW_TEMPLATE_VALUES_MAX))
+	    !tw_request_room_places(r, TW_TEMPLATE_VALUES_MAX))
 		return false;
 	t->spans++;
 	x.hash = hash_of(t, x.name, x.name_n, x.kind, x.parent_id != NULL);
 	template = known(s, &x, p, end, missed);
-	if (TW_UNLIKELY(!template || !operation(s, template, scope)))
+	if (TW_UNLIKELY(!template))
+		return false;
+	v->operation = operation(s, template->id, template);
+	if (TW_UNLIKELY(v->operation == 0))
 		return false;
 	fill(s, v, &x, template);
 	shape_image(t, missed->shape, template, v, &x, r->places + v->places);
@@ -627,18 +624,6 @@ fits(const struct tw_image *im, const uint8_t *span, const uint8_t *end, struct 
 	}
 }
 
-/* The image's operation in this request and scope; false: no memory. */
-static __attribute__((noinline)) bool image_operation(struct scan *s, struct tw_image *im,
-                                                      uint32_t scope)
-{
-	if (!operation(s, im->template, scope))
-		return false;
-	im->stamp = s->templates->stamp;
-	im->scope = scope;
-	im->operation = im->template->operation;
-	return true;
-}
-
 static inline __attribute__((always_inline)) bool take(struct scan *s, struct tw_image *im,
                                                        const struct ahead *a, uint32_t scope)
 {
@@ -653,13 +638,12 @@ static inline __attribute__((always_inline)) bool take(struct scan *s, struct tw
 	v->duration_ns = end_ns - v->start_ns;
 	if (TW_UNLIKELY(end_ns < v->start_ns))
 		return false;
-	if (TW_UNLIKELY(im->stamp != s->templates->stamp || im->scope != scope) &&
-	    !image_operation(s, im, scope))
+	v->operation = operation(s, im->id, im->template);
+	if (TW_UNLIKELY(v->operation == 0))
 		return false;
 	v->bytes = p;
 	v->bytes_n = (uint32_t)(a->end - p);
 	memcpy((uint8_t *)v + TW_SPAN_COMMON_AT, im->common, TW_SPAN_COMMON_BYTES);
-	v->operation = im->operation;
 	v->scope = scope;
 	add_view(s, v, im->template, im->fixed, im->value_count);
 	im->hits++;
@@ -707,7 +691,7 @@ const uint8_t *SCAN_RUN(struct scan *s, const uint8_t *p, const uint8_t *end, ui
 		if (TW_UNLIKELY(!tw_request_room(s->r, n, 0, 0) ||
 		                !tw_request_room_rests(s->r, n) ||
 		                !tw_request_room_values(s->r, (size_t)n * s->key_count) ||
-		                !tw_request_room_operations(s->r, 0, n * TW_TEMPLATE_VALUES_MAX))) {
+		                !tw_request_room_places(s->r, n * TW_TEMPLATE_VALUES_MAX))) {
 			*error = TW_ENOMEM;
 			return NULL;
 		}
@@ -719,12 +703,12 @@ const uint8_t *SCAN_RUN(struct scan *s, const uint8_t *p, const uint8_t *end, ui
 			_Pragma("GCC unroll 16") for (uint32_t k = 0; k < IMAGE_LINES; k++)
 			    __builtin_prefetch(im + k * 64);
 		}
-		/* The first operation of a template in this request looks at it. */
 		for (uint32_t i = 0; i < n; i++) {
 			const struct tw_image *im = t->images[a[i].slot];
 
-			if (im && im->stamp != t->stamp)
-				__builtin_prefetch(im->template, 1);
+			if (TW_LIKELY(im != NULL))
+				__builtin_prefetch(
+				    tw_operations_at(t->operations, im->id, s->scope_hash), 1);
 		}
 		s->spans_seen += n;
 		for (uint32_t i = 0; i < n; i++) {

@@ -22,6 +22,9 @@ struct scan {
 	uint32_t key_count;
 	uint32_t spans_seen, spans_max;
 	uint32_t groups_seen;
+	/* Of the open scope, 0 before its first span: the hash of what came before that, and what
+	 * its hash is taken for. */
+	uint64_t scope_begun, scope_hash;
 	enum wire_message_id root; /* what [body, body_end) is */
 	const uint8_t *body, *body_end;
 };

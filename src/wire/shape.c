@@ -1,6 +1,7 @@
 /* The cache of shapes: finding room, letting go. */
 #include "shape.h"
 
+#include "tw/base/limits.h"
 #include "tw/base/mem.h"
 
 #define EVICT_STEPS 64u
@@ -13,7 +14,11 @@ struct tw_templates *tw_templates_create(struct tw_hash_key key, size_t bytes_ma
 		return NULL;
 	t->key = key;
 	t->bytes_max = bytes_max;
-	t->stamp = 1;
+	t->operations = tw_operations_create(TW_OPERATIONS_PLACES);
+	if (!t->operations) {
+		tw_free(t);
+		return NULL;
+	}
 	t->run = scan_run;
 	t->known = scan_known;
 #ifdef TW_WIRE_AVX2
@@ -65,7 +70,7 @@ void shape_drop(struct tw_templates *t, struct shape *sh, struct node *leaf)
 	sh->bytes -= leaf->template->bytes;
 	t->bytes -= leaf->template->bytes;
 	t->stats.templates--;
-	tw_template_put(leaf->template);
+	tw_operations_drop(t->operations, leaf->template);
 	leaf->template = NULL;
 }
 
@@ -101,18 +106,19 @@ void tw_templates_destroy(struct tw_templates **pt)
 	if (!*pt)
 		return;
 	clear(*pt);
+	tw_operations_destroy(&(*pt)->operations);
 	tw_free(*pt);
 	*pt = NULL;
 }
 
-bool tw_templates_generation(struct tw_templates *t, uint32_t generation)
+void tw_templates_generation(struct tw_templates *t, uint32_t generation)
 {
 	if (t->generation == generation)
-		return false;
-	/* Slots have other numbers now, or other keys are read. */
+		return;
+	/* Slots have other numbers now, or other keys are read; and what was found for operations
+	 * is not found with new templates. */
 	clear(t);
 	t->generation = generation;
-	return true;
 }
 
 struct tw_template_stats tw_templates_stats(const struct tw_templates *t)

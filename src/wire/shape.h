@@ -10,9 +10,11 @@
 #define TW_WIRE_SHAPE_H
 
 #include "scan.h"
+#include "tw/model/operations.h"
 
 #define SHAPE_SLOTS      16384u
 #define SHAPE_SEEN       4096u
+#define SCOPES_SEEN      256u
 #define SHAPE_NODES_MAX  128u
 #define SHAPE_ALTS_MAX   12u  /* nodes in one place */
 #define SHAPE_DEPTH_MAX  64u  /* nodes of a path */
@@ -72,8 +74,8 @@ struct image_piece {
 };
 struct tw_image {
 	struct tw_template *template;
-	uint64_t stamp;                       /* of the request … */
-	uint32_t scope, operation;            /* … and scope that has this operation of it */
+	uint64_t id;                          /* its */
+	struct tw_image *next;                /* in its slot */
 	uint32_t hits;                        /* since somebody looked */
 	uint8_t common[TW_SPAN_COMMON_BYTES]; /* of its spans' views */
 	uint16_t value_count;
@@ -84,7 +86,6 @@ struct tw_image {
 	uint32_t pieces_at, places_at; /* bytes from its begin */
 	uint32_t slot;                 /* where it is, if it is linked */
 	uint32_t elastic;              /* a bit for each value that stands between pieces */
-	struct tw_image *next;         /* in its slot */
 	/* Of all pieces by 32: the span's bytes, then a mask of what has to be equal: all of a
 	 * byte, or of a text that may differ, its high bit. Then the pieces, a struct tw_place for
 	 * each value (its `at` from the piece's begin), keys. */
@@ -112,7 +113,7 @@ typedef const uint8_t *scan_run_fn(struct scan *s, const uint8_t *p, const uint8
 /* One span along its shape's trie. true: recognised, *v is filled, and all of it is counted. false:
  * nothing happened; *missed tells what to learn. otlp_templated.c has both in two ways. */
 typedef bool scan_known_fn(struct scan *s, struct tw_span *v, const uint8_t *p, const uint8_t *end,
-                           uint32_t scope, struct missed *missed);
+                           struct missed *missed);
 scan_run_fn scan_run, scan_run_avx2;
 scan_known_fn scan_known, scan_known_avx2;
 
@@ -120,7 +121,7 @@ struct tw_templates {
 	struct tw_hash_key key;
 	size_t bytes, bytes_max;
 	uint64_t spans, learns; /* the credit */
-	uint64_t stamp;         /* of the request at hand */
+	struct tw_operations *operations;
 	scan_run_fn *run;
 	scan_known_fn *known;
 	uint32_t generation; /* of the keys */
@@ -128,6 +129,10 @@ struct tw_templates {
 	struct shape *shapes[SHAPE_SLOTS];
 	struct tw_image *images[SHAPE_SLOTS];
 	uint16_t seen[SHAPE_SEEN];
+	/* What the hash of a scope's and its resource's heads was that began so. */
+	struct scope_seen {
+		uint64_t begun, hash;
+	} scopes[SCOPES_SEEN];
 	struct tw_template_stats stats;
 };
 
@@ -181,7 +186,7 @@ void shape_learn(struct tw_templates *t, const struct tw_keytab *keys, struct sh
                  const struct prefix *x, const uint8_t *end);
 
 /* The template of a path without its leaf; NULL: it can have none, or no memory. */
-struct tw_template *shape_template(const struct tw_templates *t, const struct tw_keytab *keys,
+struct tw_template *shape_template(struct tw_templates *t, const struct tw_keytab *keys,
                                    const struct shape *sh, struct node *const *path,
                                    uint32_t depth);
 

@@ -154,6 +154,7 @@ static bool pieces(struct draft *d, const struct prefix *x, uint32_t bytes_n)
 static void head(struct tw_image *im, const struct tw_template *t, const struct tw_span *v,
                  const struct prefix *x)
 {
+	im->id = t->id;
 	im->start_at = (uint8_t)(x->start - v->bytes);
 	im->has_parent = x->parent_id != NULL;
 	im->fixed = t->fixed;

@@ -127,7 +127,7 @@ static void read_layout(struct tw_template *t, const struct tw_keytab *keys)
 	}
 }
 
-struct tw_template *shape_template(const struct tw_templates *c, const struct tw_keytab *keys,
+struct tw_template *shape_template(struct tw_templates *c, const struct tw_keytab *keys,
                                    const struct shape *sh, struct node *const *path, uint32_t depth)
 {
 	struct plan plan = plan_of(sh, path, depth);
@@ -144,7 +144,7 @@ struct tw_template *shape_template(const struct tw_templates *c, const struct tw
 	if (!t)
 		return NULL;
 	memset(t, 0, bytes + slots + NODE_PAD);
-	t->refs = 1;
+	t->id = tw_operations_id(c->operations);
 	t->bytes = (uint32_t)(bytes + slots + NODE_PAD);
 	t->rest.slots = (struct tw_value *)((uint8_t *)t + bytes);
 	t->kind = sh->kind < TW_KIND_COUNT ? sh->kind : TW_KIND_UNSPECIFIED;

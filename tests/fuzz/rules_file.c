@@ -75,6 +75,7 @@ static void match(const struct tw_rules *r, uint32_t slots)
 	                       .resources = &resource,
 	                       .scopes = &scope,
 	                       .span_count = 1,
+	                       .plain_count = 1,
 	                       .resource_count = 1,
 	                       .scope_count = 1};
 	struct tw_matcher *m = tw_matcher_create(r);

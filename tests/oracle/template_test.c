@@ -14,6 +14,7 @@
 #include "generate.h"
 #include "same_views.h"
 #include "scan_steps.h"
+#include "tw/base/limits.h"
 #include "tw/base/mem.h"
 #include "tw/buffer.h"
 #include "tw/wire.h"
@@ -397,7 +398,7 @@ static void store_add(struct store *s, struct rng *r, struct tw_request *req)
 			continue;
 		h = &s->trace[trace][s->count[trace]++];
 		sp->series = rng_below(r, 5);
-		if (sp->operation && req->operations[sp->operation - 1].template->fixed)
+		if (sp->operation && req->operations[sp->operation - 1].fixed)
 			sp->series = req->operations[sp->operation - 1].template->hash % 1000;
 		*h = (struct held){malloc(sp->bytes_n), sp->bytes_n, sp->series};
 		CHECK(h->bytes);
@@ -470,8 +471,9 @@ static void compare(struct state *s, struct rng *r, const struct pb *b)
 
 		s->spans++;
 		s->recognised += sp->operation != 0;
-		CHECK(sp->operation <= req->operation_count);
-		CHECK(!sp->operation || req->operations[sp->operation - 1].scope == sp->scope);
+		CHECK(sp->operation <= TW_OPERATIONS_PLACES);
+		CHECK(!sp->operation ||
+		      req->operations[sp->operation - 1].scope == req->scopes[sp->scope].hash);
 	}
 	CHECK(tw_templates_stats(s->tiny).bytes < 400000);
 	for (uint32_t i = 0; i < ADDS; i++)

@@ -19,7 +19,7 @@
 #define TW_WORKERS_MAX            256u
 #define TW_DESTINATIONS_MAX       8u
 #define TW_SEGMENT_BYTES          (1u << 20)
-#define TW_MEMO_PLACES            16384u      /* operations that one worker knows the series of */
+#define TW_OPERATIONS_PLACES      16384u      /* operations that one worker knows */
 #define TW_TEMPLATES_BYTES_MAX    (16u << 20) /* what one worker has learnt of its spans */
 
 #endif

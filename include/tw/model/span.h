@@ -57,6 +57,7 @@ struct tw_scope {             /* one ScopeSpans */
 	struct tw_slice head; /* its fields other than spans, as wire bytes with their tags */
 	struct tw_slice name, version;
 	uint64_t hash;     /* keyed hash of head, chained with the resource's */
+	uint64_t begun;    /* scanner: the same of what came before the spans; 0: unknown */
 	uint32_t resource; /* index */
 };
 
@@ -82,7 +83,7 @@ struct tw_span {
 	    status; /* enum tw_kind (unknown → UNSPECIFIED), enum tw_status (unknown → UNSET) */
 	uint8_t flags;
 	uint8_t pad;
-	uint32_t operation; /* 1 + index; 0: the span has no template */
+	uint32_t operation; /* 1 + its place (tw/model/operations.h); 0: the span has no template */
 	uint32_t places;    /* the first of its template's differing values, in tw_request.places */
 	uint32_t scope;     /* index */
 	uint32_t series;    /* metrics: the RED series */
@@ -95,15 +96,17 @@ _Static_assert(sizeof(struct tw_span) == 96, "a line and a half, however many th
 /* The spans of one template within one scope: what rules and metrics find for one of them holds
  * for all, if it depends on nothing that differs. */
 struct tw_operation {
-	struct tw_template *template;
-	uint64_t hash; /* the template's */
-	uint32_t scope;
-	uint32_t series;              /* metrics: if counted */
+	struct tw_template *template; /* while a request has the operation */
+	uint64_t id, hash;            /* the template's */
+	uint64_t scope;               /* the scope's hash */
 	uint64_t mask[TW_MASK_WORDS]; /* rules: if matched */
+	uint64_t stamp;               /* of its last use [scanner] */
+	uint32_t series;              /* metrics: if counted */
 	bool counted, matched;
-	bool differs;  /* rules: the mask depends on the single span */
-	bool recalled; /* all of this was known from a request before */
+	bool differs; /* rules: the mask depends on the single span */
+	bool fixed;   /* as in the template */
 };
+struct tw_operations;
 
 /* Why single spans of a request were not admitted; reported as partial success. */
 enum tw_reject {
@@ -125,12 +128,11 @@ struct tw_request { /* pooled: arrays keep their memory from request to request 
 	struct tw_value *values;          /* backs the slots of these and of resources */
 	uint64_t (*masks)[TW_MASK_WORDS]; /* rules: spanset bits of span i, if its operation does
 	                                     not tell them; read them by tw_span_mask */
-	struct tw_operation *operations;  /* each holds a reference to its template */
+	struct tw_operation *operations;  /* places of the table's; NULL: no span has one */
 	struct tw_place *places;
 	uint32_t span_count, span_cap;
 	uint32_t resource_count, resource_cap;
 	uint32_t scope_count, scope_cap;
-	uint32_t operation_count, operation_cap;
 	size_t rest_count, rest_cap;
 	size_t value_count, value_cap;
 	size_t mask_cap; /* not less than span_count once the scan has ended */
@@ -138,6 +140,12 @@ struct tw_request { /* pooled: arrays keep their memory from request to request 
 	uint64_t span_bytes;  /* of all spans: sum of bytes_n */
 	size_t heads_max;     /* no scope's head and its resource's are longer together */
 	uint32_t plain_count; /* spans without an operation, at most */
+	uint8_t unmatched;    /* 1: a span's operation does not tell its mask, or did not at its
+	                         scan */
+	/* While its spans may have operations. */
+	struct tw_operations *table;
+	struct tw_request *older, *newer; /* of these, as they began */
+	uint64_t stamp;                   /* when it did */
 	uint32_t rejected[TW_REJECT_COUNT];
 	char reject_text[160]; /* the first rejected span: field and offset */
 	struct tw_arena arena; /* cold pieces that are not contiguous in the body */
@@ -158,8 +166,8 @@ static inline const uint64_t *tw_span_mask(const struct tw_request *r, const str
 }
 void tw_request_init(struct tw_request *r);
 void tw_request_deinit(struct tw_request *r);
-void tw_request_reset(struct tw_request *r); /* empties; gives memory back past 4 MiB. Puts the
-                                                templates back [scanner] */
+void tw_request_reset(struct tw_request *r); /* empties; gives memory back past 4 MiB. The
+                                                operations may become others' [scanner] */
 /* Before the reset of one whose views are not needed any more: gives about so many bytes of them
  * back. false: there is nothing left that takes time to give back. */
 bool tw_request_shrink(struct tw_request *r, size_t bytes);
@@ -169,7 +177,7 @@ uint32_t tw_request_rejected(const struct tw_request *r); /* spans */
 bool tw_request_room(struct tw_request *r, uint32_t spans, uint32_t resources, uint32_t scopes);
 bool tw_request_room_rests(struct tw_request *r, size_t rests);
 bool tw_request_room_values(struct tw_request *r, size_t values);
-bool tw_request_room_operations(struct tw_request *r, uint32_t operations, size_t places);
+bool tw_request_room_places(struct tw_request *r, size_t places);
 /* A mask for each span that is there; what was in them is lost. */
 bool tw_request_room_masks(struct tw_request *r);
 

@@ -7,9 +7,9 @@
  *
  * Only spans in the form that every SDK writes have one: trace id, span id, parent id or none,
  * name, kind or none, start and end, in the order of their numbers and in their short forms; then
- * the parts of the layout. Life: made by a scanner's cache and held by it and by each request that
- * has spans of it; immutable but for `refs`, which belongs to the scanner's thread. Others may
- * read it while the request lives. */
+ * the parts of the layout. Life: made by a scanner's cache; when that drops it, it lives on until
+ * the requests that may have spans of it were reset (tw/model/operations.h). Immutable but for the
+ * scanner's own; others may read it while their request lives. */
 #ifndef TW_MODEL_TEMPLATE_H
 #define TW_MODEL_TEMPLATE_H
 
@@ -70,13 +70,13 @@ struct tw_image; /* how its spans look in bytes: the scanner's */
 
 struct tw_template {
 	/* The scanner's own, apart from what others often read. */
-	uint64_t hash;             /* keyed hash of the layout; immutable */
-	uint64_t stamp;            /* of the request … */
-	uint32_t scope, operation; /* … and scope that has this operation of it */
-	struct tw_image *image;    /* one allocation, the template's; NULL: none yet */
+	uint64_t hash;          /* keyed hash of the layout; immutable */
+	uint64_t id;            /* no other one has or had it; immutable */
+	struct tw_image *image; /* one allocation, the template's; NULL: none yet */
 	uint32_t image_bytes;
 	uint32_t bytes; /* of both */
-	uint32_t refs;
+	struct tw_template *next_dropped;
+	uint64_t dropped_at; /* a request that began later has no span of it */
 	/* Immutable. */
 	_Alignas(64) struct tw_span_rest rest; /* its spans', if it is fixed; else without the
 	                                          values that differ */
@@ -106,11 +106,5 @@ static inline const uint8_t *tw_layout_name(const struct tw_layout *l)
 {
 	return (const uint8_t *)(l->part + l->part_count);
 }
-
-static inline void tw_template_get(struct tw_template *t) /* [scanner] */
-{
-	t->refs++;
-}
-void tw_template_put(struct tw_template *t); /* the last one frees it [scanner] */
 
 #endif

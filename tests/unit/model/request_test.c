@@ -103,7 +103,7 @@ static void what_is_not_needed_goes_in_pieces(void **state)
 	assert_true(tw_request_room(&r, 100000, 10, 10));
 	assert_true(tw_request_room_rests(&r, 100000));
 	assert_true(tw_request_room_values(&r, 300000));
-	assert_true(tw_request_room_operations(&r, 10, 1000000));
+	assert_true(tw_request_room_places(&r, 1000000));
 	r.span_count = 100000;
 	assert_true(tw_request_room_masks(&r));
 	r.rest_count = 100000;

@@ -394,7 +394,8 @@ static void one_span_or_several(void **state)
 static void request_equals_single(void **state)
 {
 	struct rules_case c;
-	struct tw_request q = {.resource_count = 2, .scope_count = 2, .span_count = 4};
+	struct tw_request q = {
+	    .resource_count = 2, .scope_count = 2, .span_count = 4, .plain_count = 4};
 	struct tw_resource resources[2] = {0};
 	struct tw_scope scopes[2] = {{.resource = 1}, {.resource = 0}};
 	struct tw_span spans[4];
