@@ -62,6 +62,10 @@ struct tw_head {      /* the bytes follow; of a text, behind the word */
 	uint32_t resource_off; /* of a scope */
 };
 
+static inline uint64_t tw_entry_word(uint8_t kind, uint8_t status)
+{
+	return TW_BLOCK_ENTRY | (uint64_t)(kind & 7) << 51 | (uint64_t)(status & 3) << 54;
+}
 static inline uint64_t tw_align4(uint64_t n)
 {
 	return (n + 3) & ~UINT64_C(3);

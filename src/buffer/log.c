@@ -395,6 +395,7 @@ const struct tw_op_slot *tw_log_operation(struct tw_log *l, const struct tw_requ
 	    .scope = of->scope,
 	    .kinds = t->kinds,
 	    .uses = &l->uses[of->hash % TW_LOG_USES],
+	    .word = tw_entry_word(sp->kind, sp->status) | TW_BLOCK_PACKED,
 	    /* The slot has been this operation's since before the segment was opened: only
 	     * compaction may have written it there, and then it is there twice. */
 	    .off = same ? head_write(l, head, operation_hash(&op), TW_HEAD_OPERATION, 0)

@@ -38,17 +38,18 @@ struct tw_text_slot { /* texts of the open segment */
 	uint64_t hash;
 	uint32_t off, epoch;
 };
-#define TW_TEXT_HASHED    24u /* of a text that is no longer, the hash has every byte */
+#define TW_TEXT_HASHED    40u /* of a text that is no longer, the hash has every byte */
 #define TW_LOG_TEXT_SLOTS 2048u
 struct tw_op_slot {               /* operations of the open segment: what packing needs of them */
 	uint64_t template, scope; /* hashes */
 	uint64_t kinds;           /* of the differing values, as in the template */
 	struct tw_text_use *uses; /* of each of them */
+	uint64_t word;            /* of entries, without the link */
 	uint32_t off, epoch;
 	uint32_t series;
 	uint8_t value_count;
 	bool has_parent, fixed; /* as in the template */
-	uint8_t pad[17];
+	uint8_t pad[9];
 };
 _Static_assert(sizeof(struct tw_op_slot) == 64, "a line");
 #define TW_LOG_OPERATIONS 4096u

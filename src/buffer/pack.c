@@ -170,6 +170,10 @@ static uint8_t *put_exact(uint8_t *to, const uint8_t *p, uint32_t n)
 
 static inline uint8_t *put_text(uint8_t *to, const uint8_t *p, uint32_t n)
 {
+	if (TW_LIKELY(n == 16) && TW_LIKELY(hex16(p, to + 1))) { /* a span's id, half a trace's */
+		*to = CODE_HEX | 8;
+		return to + 9;
+	}
 	if (n % 2 == 0 && n >= 4 && n <= 2 * HEX_MAX && hex_pack(p, n, to + 1)) {
 		*to = (uint8_t)(CODE_HEX | n / 2);
 		return to + 1 + n / 2;
@@ -214,29 +218,49 @@ static const uint8_t *get_text(const uint8_t *segment, const uint8_t *p, struct 
 	return p + c;
 }
 
-/* Of texts of up to TW_TEXT_HASHED bytes every byte counts; longer ones that have the same length,
- * ends and middle share two places. n ≥ SHARED_MIN. */
+static inline uint64_t word_at(const uint8_t *p, uint32_t at)
+{
+	uint64_t v;
+
+	memcpy(&v, p + at, 8);
+	return v;
+}
+
+static inline uint32_t least(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Of texts of up to TW_TEXT_HASHED bytes every byte counts; longer ones that have the same length
+ * and ends share two places. n ≥ SHARED_MIN. */
 static inline uint64_t text_hash(const struct tw_log *l, struct tw_slice text)
 {
-	uint64_t a, b, middle;
+	const uint8_t *p = text.p;
+	uint64_t k0 = l->key.k0, k1 = l->key.k1, a, b, c, d, e;
+	uint32_t n = (uint32_t)text.n;
 
-	if (text.n < 8) {
+	if (n < 8) {
 		uint32_t x, y;
 
-		memcpy(&x, text.p, 4);
-		memcpy(&y, text.p + text.n - 4, 4);
+		memcpy(&x, p, 4);
+		memcpy(&y, p + n - 4, 4);
 		a = x;
-		b = middle = y;
+		b = c = d = e = y;
 	} else {
-		memcpy(&a, text.p, 8);
-		memcpy(&b, text.p + text.n - 8, 8);
-		memcpy(&middle, text.p + (text.n - 8) / 2, 8);
+		/* Three words from the begin and two from the end, one on another where it is
+		 * short. */
+		a = word_at(p, 0);
+		b = word_at(p, least(8, n - 8));
+		c = word_at(p, least(16, n - 8));
+		d = word_at(p, n - least(16, n));
+		e = word_at(p, n - 8);
 	}
-	/* One in the other, so that nothing cancels out whatever a sender makes of them. */
-	return tw_fold(tw_fold(a ^ l->key.k0, b ^ l->key.k1) ^ middle,
-	               l->key.k0 + text.n * UINT64_C(0x9E3779B97F4A7C15));
+	/* Products of what nobody outside knows, so that nothing cancels out whatever a sender
+	 * makes of them. */
+	return tw_fold(tw_fold(a ^ k0, b ^ k1) ^ c,
+	               tw_fold(d ^ k1, e ^ k0) ^ n * UINT64_C(0x9E3779B97F4A7C15));
 }
-_Static_assert(TW_TEXT_HASHED == 24, "three words");
+_Static_assert(TW_TEXT_HASHED == 40, "five words");
 
 static __attribute__((noinline)) void not_shared(struct tw_log *l, struct tw_text_use *use,
                                                  uint64_t trace, struct tw_slice text,
@@ -282,7 +306,8 @@ static inline uint32_t find_shared(struct tw_log *l, struct tw_text_use *use, ui
 /* ---- packing ---- */
 
 static inline uint8_t *put_fixed(uint8_t *p, struct tw_segment_header *h, uint64_t span_id,
-                                 const uint64_t *parent_id, uint64_t start_ns, uint64_t duration_ns)
+                                 bool has_parent, uint64_t parent_id, uint64_t start_ns,
+                                 uint64_t duration_ns)
 {
 	uint32_t start_n, duration_n = bytes_of(duration_ns);
 	uint64_t start;
@@ -293,8 +318,7 @@ static inline uint8_t *put_fixed(uint8_t *p, struct tw_segment_header *h, uint64
 	start = zigzag(start_ns - h->base_ns);
 	start_n = bytes_of(start);
 	p = put_number(p, span_id, 8);
-	if (parent_id)
-		p = put_number(p, *parent_id, 8);
+	p = put_number(p, parent_id, has_parent * 8u); /* as random as spans are: no branch */
 	*p++ = (uint8_t)(start_n | duration_n << 4);
 	p = put_number(p, start, start_n);
 	return put_number(p, duration_ns, duration_n);
@@ -320,7 +344,7 @@ static inline uint32_t pack(struct tw_log *l, const struct tw_request *req,
 	uint8_t *p;
 
 	p = put_fixed(e->bytes, (struct tw_segment_header *)l->seg->mem, sp->span_id,
-	              op->has_parent ? &sp->parent_id : NULL, sp->start_ns, sp->duration_ns);
+	              op->has_parent, sp->parent_id, sp->start_ns, sp->duration_ns);
 	if (!op->fixed) {
 		memcpy(p, &sp->series, 4);
 		p += 4;
@@ -366,8 +390,7 @@ void tw_log_append(struct tw_log *l, const struct tw_request *req, const struct 
 	struct tw_segment *g = l->seg;
 	const struct tw_op_slot *op = NULL;
 	uint32_t size = 0, off, head = sizeof(struct tw_packed);
-	uint64_t word =
-	    TW_BLOCK_ENTRY | (uint64_t)(sp->kind & 7) << 51 | (uint64_t)(sp->status & 3) << 54;
+	uint64_t word;
 	struct tw_entry *e;
 
 	if (TW_LIKELY(sp->operation != 0) &&
@@ -380,8 +403,9 @@ void tw_log_append(struct tw_log *l, const struct tw_request *req, const struct 
 	if (TW_LIKELY(op != NULL))
 		size = pack(l, req, sp, (struct tw_packed *)(g->mem + g->used), op);
 	if (TW_LIKELY(size != 0)) {
-		word |= TW_BLOCK_PACKED;
+		word = op->word;
 	} else {
+		word = tw_entry_word(sp->kind, sp->status);
 		size = tw_log_append_whole(l, req, sp);
 		head = sizeof(struct tw_entry);
 		rec->whole += rec->whole < TW_RECORD_WHOLE_MAX;
@@ -712,7 +736,7 @@ uint32_t tw_repack(struct tw_log *l, const uint8_t *segment, const struct tw_pac
 	e->word = from->word;
 	e->record = from->record;
 	p = put_fixed(e->bytes, (struct tw_segment_header *)l->seg->mem, u.span_id,
-	              u.layout->has_parent ? &u.parent_id : NULL, u.start_ns, u.duration_ns);
+	              u.layout->has_parent, u.parent_id, u.start_ns, u.duration_ns);
 	if (u.op->series == TW_SERIES_DIFFERS) {
 		memcpy(p, &u.series, 4);
 		p += 4;

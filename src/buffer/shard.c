@@ -144,9 +144,12 @@ static bool is_trace(const struct tw_record *rec, const struct tw_span *sp)
 
 static uint32_t find(const struct tw_shard *s, const struct tw_span *sp)
 {
-	struct tw_table_probe p = tw_table_probe(&s->table, sp->hash);
-	uint32_t i;
+	struct tw_table_probe p;
+	uint32_t i = tw_table_first(&s->table, tw_table_bits(sp->hash));
 
+	if (TW_LIKELY(i == TW_RECORD_NONE || is_trace(tw_record_at(&s->records, i), sp)))
+		return i;
+	p = tw_table_probe(&s->table, sp->hash);
 	while ((i = tw_table_next(&s->table, &p)) != 0)
 		if (is_trace(tw_record_at(&s->records, i), sp))
 			return i;
@@ -163,9 +166,19 @@ static void read_tracestate(struct tw_shard *s, uint32_t i, const struct tw_span
 	tw_records_set_rv(&s->records, i, ot.rv);
 }
 
+/* A record before its first span. */
+static void begin_record(const struct tw_shard *s, const struct batch *b, struct tw_record *rec,
+                         const struct tw_span *sp, enum tw_record_state state)
+{
+	rec->id = sp->trace_id;
+	rec->state = state;
+	rec->start_ns = UINT64_MAX;
+	rec->service_hash = service_hash(s, b, sp) & TW_SERVICE_HASH_MASK;
+}
+
 /* The span's numbers go into the record. */
-static inline void fold(struct tw_shard *s, const struct batch *b, uint32_t i,
-                        struct tw_record *rec, const struct tw_span *sp, const uint64_t *mask)
+static inline void fold(struct tw_shard *s, uint32_t i, struct tw_record *rec,
+                        const struct tw_span *sp, const uint64_t *mask)
 {
 	uint64_t end_ns = sp->start_ns + sp->duration_ns;
 
@@ -173,11 +186,6 @@ static inline void fold(struct tw_shard *s, const struct batch *b, uint32_t i,
 		end_ns = UINT64_MAX;
 	for (uint32_t w = 0; w < TW_MASK_WORDS; w++)
 		rec->mask[w] |= mask[w];
-	if (tw_record_spans(rec) == 0) {
-		rec->start_ns = sp->start_ns;
-		rec->end_ns = end_ns;
-		rec->service_hash = service_hash(s, b, sp) & TW_SERVICE_HASH_MASK;
-	}
 	rec->start_ns = sp->start_ns < rec->start_ns ? sp->start_ns : rec->start_ns;
 	rec->end_ns = end_ns > rec->end_ns ? end_ns : rec->end_ns;
 	rec->bytes += sp->bytes_n;
@@ -223,8 +231,9 @@ static __attribute__((noinline)) const uint64_t *match_again(struct tw_shard *s,
 	return b->again;
 }
 
-static inline void append(struct tw_shard *s, struct batch *b, uint32_t i, struct tw_record *rec,
-                          const struct tw_span *sp)
+static inline __attribute__((always_inline)) void append(struct tw_shard *s, struct batch *b,
+                                                         uint32_t i, struct tw_record *rec,
+                                                         const struct tw_span *sp)
 {
 	const uint64_t *mask = tw_span_mask(b->req, sp);
 
@@ -232,7 +241,7 @@ static inline void append(struct tw_shard *s, struct batch *b, uint32_t i, struc
 	    rec->state == TW_RECORD_OPEN)
 		mask = match_again(s, b, i, sp);
 	tw_log_append(&s->log, b->req, sp, rec, i);
-	fold(s, b, i, rec, sp, mask);
+	fold(s, i, rec, sp, mask);
 	if ((sp->flags & TW_SPAN_ROOT) && !rec->has_root)
 		root_arrived(s, b, i, sp);
 }
@@ -258,8 +267,7 @@ static uint32_t begin_trace(struct tw_shard *s, const struct batch *b, const str
 		return TW_RECORD_NONE;
 	}
 	rec = tw_record_at(&s->records, i);
-	rec->id = sp->trace_id;
-	rec->state = TW_RECORD_OPEN;
+	begin_record(s, b, rec, sp, TW_RECORD_OPEN);
 	tw_record_set_generation(rec, tw_shard_generation_lives(s, b->generation)
 	                                  ? b->generation
 	                                  : s->newest.generation);
@@ -286,10 +294,10 @@ static void late_end(struct tw_shard *s)
 }
 
 /* The record that gathers a run of late spans of one trace. */
-static uint32_t late_begin(struct tw_shard *s, const struct tw_span *sp, const struct tw_verdict *v)
+static uint32_t late_begin(struct tw_shard *s, const struct batch *b, const struct tw_span *sp,
+                           const struct tw_verdict *v)
 {
 	const struct tw_record *old = tw_record_at(&s->records, s->late_record);
-	struct tw_record *rec;
 	uint32_t i;
 
 	if (s->late_record != TW_RECORD_NONE && tw_id_eq(old->id, sp->trace_id) &&
@@ -302,9 +310,7 @@ static uint32_t late_begin(struct tw_shard *s, const struct tw_span *sp, const s
 	i = tw_shard_record(s);
 	if (i == TW_RECORD_NONE)
 		return i;
-	rec = tw_record_at(&s->records, i);
-	rec->id = sp->trace_id;
-	rec->state = TW_RECORD_LATE;
+	begin_record(s, b, tw_record_at(&s->records, i), sp, TW_RECORD_LATE);
 	s->late_record = i;
 	s->late_verdict = *v;
 	return i;
@@ -339,7 +345,7 @@ static void add_late(struct tw_shard *s, struct batch *b, const struct tw_span *
 		let_go_late(s);
 		return;
 	}
-	i = late_begin(s, sp, v);
+	i = late_begin(s, b, sp, v);
 	if (i == TW_RECORD_NONE) {
 		s->st.unstored++;
 		let_go_late(s);
@@ -442,7 +448,8 @@ static struct hint add_one(struct tw_shard *s, struct batch *b, const struct tw_
  * add_one looks. */
 struct group {
 	const struct tw_span *sp[GROUP];
-	struct hint hint[GROUP];
+	struct hint hint[GROUP + 1]; /* the last: of the span before the one at hand */
+	uint32_t bits[GROUP];        /* of the table */
 	uint32_t n;
 };
 
@@ -452,7 +459,8 @@ static void group_load(const struct tw_shard *s, struct group *g, const struct t
 	g->n = n;
 	for (uint32_t k = 0; k < n; k++) {
 		g->sp[k] = &req->spans[idx[k]];
-		tw_table_prefetch(&s->table, g->sp[k]->hash);
+		g->bits[k] = tw_table_bits(g->sp[k]->hash);
+		tw_table_prefetch(&s->table, g->bits[k]);
 	}
 }
 
@@ -463,12 +471,11 @@ static void group_probe(const struct tw_shard *s, struct group *g, const struct 
 
 	for (uint32_t k = 0; k < g->n; k++) {
 		const struct tw_span *sp = g->sp[k];
-		struct tw_table_probe p = tw_table_probe(&s->table, sp->hash);
 
 		g->hint[k].i = TW_RECORD_NONE;
 		if (k > 0 && tw_id_eq(sp->trace_id, g->sp[k - 1]->trace_id))
 			continue; /* a run: the record of the one before */
-		g->hint[k] = hint_of(s, tw_table_next(&s->table, &p));
+		g->hint[k] = hint_of(s, tw_table_first(&s->table, g->bits[k]));
 		if (g->hint[k].i == TW_RECORD_NONE) {
 			first[n] = last[n] = tw_verdicts_line(&s->verdicts, sp->hash);
 		} else {
@@ -487,12 +494,16 @@ static void group_probe(const struct tw_shard *s, struct group *g, const struct 
 		tw_log_prefetch(&s->log, req, g->sp[k]);
 }
 
-static void group_add(struct tw_shard *s, struct batch *b, const struct group *g)
+static void group_add(struct tw_shard *s, struct batch *b, struct group *g)
 {
-	struct hint last = {TW_RECORD_NONE, NULL};
+	g->hint[GROUP] = (struct hint){TW_RECORD_NONE, NULL};
+	for (uint32_t k = 0; k < g->n; k++) {
+		/* Its own, or that of the one before: no branch, which would be as good as random.
+		 */
+		uint32_t none = -(uint32_t)(g->hint[k].i == TW_RECORD_NONE);
 
-	for (uint32_t k = 0; k < g->n; k++)
-		last = add_one(s, b, g->sp[k], g->hint[k].i != TW_RECORD_NONE ? g->hint[k] : last);
+		g->hint[GROUP] = add_one(s, b, g->sp[k], g->hint[k ^ ((k ^ GROUP) & none)]);
+	}
 }
 
 void tw_shard_add(struct tw_shard *s, const struct tw_request *req, const uint32_t *idx, uint32_t n,

@@ -46,10 +46,14 @@ static void array_drop(struct tw_table *t, struct tw_table_array *a)
 
 static void array_put(struct tw_table_array *a, uint64_t slot)
 {
-	uint32_t at = (uint32_t)(slot >> 32) & a->mask;
+	uint32_t at = (uint32_t)(slot >> 32) & a->mask, in = at % TW_TABLE_LINE;
+	uint32_t empty = tw_table_line(&a->slots[at - in], 0) >> TW_TABLE_LINE >> in;
 
-	while (a->slots[at] != 0)
-		at = (at + 1) & a->mask;
+	if (TW_LIKELY(empty != 0))
+		at += (uint32_t)__builtin_ctz(empty);
+	else
+		while (a->slots[at] != 0)
+			at = (at + 1) & a->mask;
 	a->slots[at] = slot;
 }
 

@@ -102,22 +102,26 @@ static void worker_destroy(struct tw_red_worker *w)
 	tw_free(w);
 }
 
-/* The cells of id's chunk, made if they were not there; NULL: no memory. [owner] */
-static tw_counter *cell_ready(struct tw_red_worker *w, uint32_t id)
+static __attribute__((noinline)) tw_counter *cell_make(struct tw_red_worker *w, uint32_t id)
 {
 	const struct tw_red *r = w->red;
 	size_t n = (size_t)CELL_CHUNK * r->cell_stride * sizeof(tw_counter);
-	tw_counter *cell = red_cell(w, id, memory_order_relaxed);
-
-	if (TW_LIKELY(cell != NULL))
-		return cell;
 	tw_counter *chunk = tw_alloc_aligned(64, n);
+
 	if (chunk == NULL)
 		return NULL;
 	memset((void *)chunk, 0, n);
 	atomic_store_explicit(&w->chunks[id >> CELL_CHUNK_BITS], chunk, memory_order_release);
 	atomic_fetch_add_explicit(&w->bytes, n, memory_order_relaxed);
 	return red_cell(w, id, memory_order_relaxed);
+}
+
+/* The cells of id's chunk, made if they were not there; NULL: no memory. [owner] */
+static inline tw_counter *cell_ready(struct tw_red_worker *w, uint32_t id)
+{
+	tw_counter *cell = red_cell(w, id, memory_order_relaxed);
+
+	return TW_LIKELY(cell != NULL) ? cell : cell_make(w, id);
 }
 
 struct tw_red *tw_red_create(const struct tw_metrics_opts *o, uint32_t workers,
@@ -324,8 +328,11 @@ static inline uint32_t bucket_of(const struct buckets *b, uint64_t ns)
 {
 	uint32_t i = b->first[ns == 0 ? 0 : 64 - (uint32_t)__builtin_clzll(ns)];
 
-	/* No branch depends on the duration: once a bound is large enough, i stays. */
-	for (uint32_t k = 0; k < b->steps; k++)
+	/* No branch depends on the duration: once a bound is large enough, i stays. Two steps are
+	 * as many as most bounds take. */
+	i += ns > b->bound[i];
+	i += ns > b->bound[i];
+	for (uint32_t k = 2; k < b->steps; k++)
 		i += ns > b->bound[i];
 	return i;
 }
@@ -431,6 +438,7 @@ static void count_group(struct tw_red_worker *w, struct tw_request *req, uint32_
 {
 	struct tw_span *spans = req->spans + from;
 	uint64_t duration_ns[GROUP];
+	tw_counter *cell[GROUP];
 	uint32_t bucket[GROUP], unknown = 0;
 
 	for (uint32_t i = 0; i < n; i++) {
@@ -448,22 +456,16 @@ static void count_group(struct tw_red_worker *w, struct tw_request *req, uint32_
 	if (TW_UNLIKELY(unknown > 0))
 		find_series(w, req, spans, unknown, slot);
 	for (uint32_t i = 0; i < n; i++) {
-		const tw_counter *cell = red_cell(w, spans[i].series, memory_order_relaxed);
-
-		if (TW_LIKELY(cell != NULL)) {
-			__builtin_prefetch((const void *)cell, 1);
-			__builtin_prefetch((const void *)&cell[CELL_BUCKETS + bucket[i]], 1);
-		}
-	}
-	for (uint32_t i = 0; i < n; i++) {
-		tw_counter *cell = cell_ready(w, spans[i].series);
-
-		if (TW_UNLIKELY(cell == NULL)) {
+		cell[i] = cell_ready(w, spans[i].series);
+		if (TW_UNLIKELY(cell[i] == NULL)) {
 			spans[i].series = TW_SERIES_OVERFLOW;
-			cell = red_cell(w, TW_SERIES_OVERFLOW, memory_order_relaxed);
+			cell[i] = red_cell(w, TW_SERIES_OVERFLOW, memory_order_relaxed);
 		}
-		cell_add(w, cell, bucket[i], duration_ns[i]);
+		__builtin_prefetch((const void *)cell[i], 1);
+		__builtin_prefetch((const void *)&cell[i][CELL_BUCKETS + bucket[i]], 1);
 	}
+	for (uint32_t i = 0; i < n; i++)
+		cell_add(w, cell[i], bucket[i], duration_ns[i]);
 }
 
 void tw_red_count(struct tw_red_worker *w, struct tw_request *req,

@@ -363,16 +363,16 @@ static inline uint32_t operation(struct scan *s, uint64_t id, struct tw_template
 	return tw_operations_use(o, s->r, op);
 }
 
-/* parent_id NULL: none. false: one of them is zero. */
+/* parent_id: where it would be. false: one of them is zero. */
 static inline bool read_ids(struct tw_span *v, const uint8_t *trace_id, const uint8_t *span_id,
-                            const uint8_t *parent_id)
+                            bool has_parent, const uint8_t *parent_id)
 {
 	v->trace_id.hi = tw_pb_be64(trace_id);
 	v->trace_id.lo = tw_pb_be64(trace_id + 8);
 	v->span_id = tw_pb_be64(span_id);
-	v->parent_id = parent_id ? tw_pb_be64(parent_id) : 0;
-	return TW_LIKELY((v->trace_id.hi | v->trace_id.lo) != 0 && v->span_id != 0 &&
-	                 (!parent_id || v->parent_id != 0));
+	v->parent_id = tw_pb_be64(parent_id) & -(uint64_t)has_parent;
+	return TW_LIKELY((v->trace_id.hi | v->trace_id.lo) != 0 && v->span_id != 0) &&
+	       TW_LIKELY((v->parent_id | !has_parent) != 0);
 }
 
 /* Slots of which some differ: the template's, with the span's own on top. */
@@ -506,7 +506,7 @@ bool SCAN_KNOWN(struct scan *s, struct tw_span *v, const uint8_t *p, const uint8
 	missed->learn = false;
 	if (TW_UNLIKELY(end - p > TW_TEMPLATE_SPAN_MAX || !read_prefix(&x, p, end)))
 		return false;
-	if (!read_ids(v, x.trace_id, x.span_id, x.parent_id))
+	if (!read_ids(v, x.trace_id, x.span_id, x.parent_id != NULL, x.span_id + 10))
 		return false;
 	if (TW_UNLIKELY(r->place_cap - r->place_count < TW_TEMPLATE_VALUES_MAX) &&
 	    !tw_request_room_places(r, TW_TEMPLATE_VALUES_MAX))
@@ -631,7 +631,7 @@ static inline __attribute__((always_inline)) bool take(struct scan *s, struct tw
 	const uint8_t *p = a->p;
 	uint64_t end_ns;
 
-	if (!read_ids(v, p + 2, p + 20, im->has_parent ? p + 30 : NULL))
+	if (!read_ids(v, p + 2, p + 20, im->has_parent, p + 30))
 		return false;
 	v->start_ns = tw_pb_le64(p + im->start_at);
 	end_ns = tw_pb_le64(p + im->start_at + 9);
