@@ -360,7 +360,7 @@ static void fire_group(struct tw_shard *s, const struct tw_wheel_entry *e, uint3
 	}
 	for (uint32_t k = 0; k < due; k++) {
 		__builtin_prefetch(line[k], 1);
-		tw_table_prefetch(&s->table, hash[k]);
+		tw_table_prefetch(&s->table, tw_table_bits(hash[k]));
 	}
 	/* Filed for the same time twice, it may be stale by now. */
 	for (uint32_t k = 0; k < due; k++)

@@ -461,6 +461,8 @@ static void group_load(const struct tw_shard *s, struct group *g, const struct t
 		g->sp[k] = &req->spans[idx[k]];
 		g->bits[k] = tw_table_bits(g->sp[k]->hash);
 		tw_table_prefetch(&s->table, g->bits[k]);
+		if (TW_LIKELY(g->sp[k]->operation != 0))
+			__builtin_prefetch(&req->operations[g->sp[k]->operation - 1]);
 	}
 }
 
