@@ -156,12 +156,14 @@ static inline const struct tw_op_slot *
 tw_log_known(const struct tw_log *l, const struct tw_request *req, const struct tw_span *sp)
 {
 	const struct tw_operation *op = &req->operations[sp->operation - 1];
-	const struct tw_op_slot *o = tw_log_op_slot(l, op);
+	uint32_t at = (op->hash ^ op->scope) % TW_LOG_OPERATIONS;
+	const struct tw_op_slot *o;
 
-	if (TW_LIKELY(tw_log_is_op(l, o, op, sp->series)))
-		return o;
-	o = &l->operations[(uint32_t)(o - l->operations) ^ 1];
-	return tw_log_is_op(l, o, op, sp->series) ? o : NULL;
+	/* Chosen without a branch. */
+	at ^=
+	    ((l->operations[at].template ^ op->hash) | (l->operations[at].scope ^ op->scope)) != 0;
+	o = &l->operations[at];
+	return TW_LIKELY(tw_log_is_op(l, o, op, sp->series)) ? o : NULL;
 }
 /* Asks for what packing will read: the values, and where the operation may be. always_inline: see
  * tw_table_prefetch. */
@@ -201,25 +203,22 @@ static inline struct tw_entry *tw_entry_at(const struct tw_log *l, uint64_t link
 {
 	return (struct tw_entry *)(l->pool->slots[tw_link_slot(link)].mem + tw_link_off(link));
 }
-/* Two places for each hash, in one cache line. A short text is what its keyed hash says: as with
- * verdicts, a wrong answer needs two that are the same in 64 bits. */
-static inline bool tw_log_is_text(const struct tw_log *l, const struct tw_text_slot *t,
-                                  struct tw_slice text, uint64_t hash)
-{
-	if (t->hash != hash || t->epoch != l->epoch)
-		return false;
-	return TW_LIKELY(text.n <= TW_TEXT_HASHED) ||
-	       tw_slice_eq(tw_text_at(l->seg->mem, t->off), text);
-}
-/* Its offset in the open segment; 0: it is not there. */
+/* Its offset in the open segment; 0: it is not there. Two places for each hash, in one cache line:
+ * which of them it is can't be foreseen, so both are looked at. A short text is what its keyed hash
+ * says: as with verdicts, a wrong answer needs two that are the same in 64 bits. */
 static inline uint32_t tw_log_find_text(const struct tw_log *l, struct tw_slice text, uint64_t hash)
 {
-	const struct tw_text_slot *t = &l->text_slots[hash % TW_LOG_TEXT_SLOTS];
+	const struct tw_text_slot *a = &l->text_slots[hash % TW_LOG_TEXT_SLOTS],
+	                          *b = &l->text_slots[(hash % TW_LOG_TEXT_SLOTS) ^ 1];
+	uint32_t in_a = (a->hash == hash) & (a->epoch == l->epoch),
+	         in_b = (b->hash == hash) & (b->epoch == l->epoch);
+	/* In both, of two long texts: then the second one is not found. */
+	uint32_t off = (a->off & -in_a) | (b->off & -(in_b & ~in_a));
 
-	if (TW_LIKELY(tw_log_is_text(l, t, text, hash)))
-		return t->off;
-	t = &l->text_slots[(hash % TW_LOG_TEXT_SLOTS) ^ 1];
-	return tw_log_is_text(l, t, text, hash) ? t->off : 0;
+	if (TW_LIKELY(text.n <= TW_TEXT_HASHED) || off == 0 ||
+	    tw_slice_eq(tw_text_at(l->seg->mem, off), text))
+		return off;
+	return 0;
 }
 
 #endif

@@ -232,7 +232,7 @@ static inline uint32_t least(uint32_t a, uint32_t b)
 }
 
 /* Of texts of up to TW_TEXT_HASHED bytes every byte counts; longer ones that have the same length
- * and ends share two places. n ≥ SHARED_MIN. */
+ * and ends share a place. n ≥ SHARED_MIN. */
 static inline uint64_t text_hash(const struct tw_log *l, struct tw_slice text)
 {
 	const uint8_t *p = text.p;

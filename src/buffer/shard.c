@@ -4,7 +4,7 @@
 #include "tw/base/error.h"
 #include "tw/base/mem.h"
 
-#define GROUP           32u
+#define GROUP           16u
 #define TABLE_SLOTS_MIN 1024u
 #define WAIT_MS_MAX     (UINT64_C(20) * 86400 * 1000) /* record times are 32 bits of milliseconds */
 
