@@ -362,6 +362,8 @@ static void fire_group(struct tw_shard *s, const struct tw_wheel_entry *e, uint3
 		__builtin_prefetch(line[k], 1);
 		tw_table_prefetch(&s->table, tw_table_bits(hash[k]));
 	}
+	for (uint32_t k = 0; k < due; k++)
+		__builtin_prefetch(tw_verdicts_behind(&s->verdicts, line[k]), 1);
 	/* Filed for the same time twice, it may be stale by now. */
 	for (uint32_t k = 0; k < due; k++)
 		if (!entry_is_stale(tw_record_at(&s->records, entry[k]->record), entry[k]))

@@ -123,18 +123,27 @@ struct batch { /* what the spans of one tw_shard_add share */
 	uint32_t generation;
 	uint64_t admitted; /* bytes of the reservation that the spans consume */
 	uint64_t again[TW_MASK_WORDS];
+	uint32_t scope;        /* asked for last; UINT32_MAX: none */
+	uint64_t service_hash; /* its */
 };
 
-static uint64_t service_hash(const struct tw_shard *s, const struct batch *b,
-                             const struct tw_span *sp)
+static uint64_t service_hash(const struct tw_shard *s, struct batch *b, const struct tw_span *sp)
 {
-	const struct tw_resource *res = &b->req->resources[b->req->scopes[sp->scope].resource];
+	const struct tw_resource *res;
 	const struct tw_value *v;
 
+	/* Spans come by scopes. */
+	if (TW_LIKELY(b->scope == sp->scope))
+		return b->service_hash;
+	b->scope = sp->scope;
+	b->service_hash = 0;
+	res = &b->req->resources[b->req->scopes[sp->scope].resource];
 	if (!(res->slots_set >> TW_KEY_SERVICE_NAME & 1))
 		return 0;
 	v = &res->slots[TW_KEY_SERVICE_NAME];
-	return v->type == TW_VALUE_STRING ? tw_hash_bytes(s->config.key, v->p, v->n) : 0;
+	if (v->type == TW_VALUE_STRING)
+		b->service_hash = tw_hash_bytes(s->config.key, v->p, v->n) & TW_SERVICE_HASH_MASK;
+	return b->service_hash;
 }
 
 static bool is_trace(const struct tw_record *rec, const struct tw_span *sp)
@@ -167,13 +176,13 @@ static void read_tracestate(struct tw_shard *s, uint32_t i, const struct tw_span
 }
 
 /* A record before its first span. */
-static void begin_record(const struct tw_shard *s, const struct batch *b, struct tw_record *rec,
+static void begin_record(const struct tw_shard *s, struct batch *b, struct tw_record *rec,
                          const struct tw_span *sp, enum tw_record_state state)
 {
 	rec->id = sp->trace_id;
 	rec->state = state;
 	rec->start_ns = UINT64_MAX;
-	rec->service_hash = service_hash(s, b, sp) & TW_SERVICE_HASH_MASK;
+	rec->service_hash = service_hash(s, b, sp);
 }
 
 /* The span's numbers go into the record. */
@@ -196,15 +205,14 @@ static inline void fold(struct tw_shard *s, uint32_t i, struct tw_record *rec,
 		read_tracestate(s, i, sp);
 }
 
-static void root_arrived(struct tw_shard *s, const struct batch *b, uint32_t i,
-                         const struct tw_span *sp)
+static void root_arrived(struct tw_shard *s, struct batch *b, uint32_t i, const struct tw_span *sp)
 {
 	struct tw_record *rec = tw_record_at(&s->records, i);
 	uint64_t due;
 
 	rec->has_root = 1;
 	rec->root_ms = (uint32_t)s->now_ms;
-	rec->service_hash = service_hash(s, b, sp) & TW_SERVICE_HASH_MASK;
+	rec->service_hash = service_hash(s, b, sp);
 	if (rec->state != TW_RECORD_OPEN)
 		return;
 	/* Filed it is for the other deadlines, or before. */
@@ -255,7 +263,7 @@ static bool table_put(struct tw_shard *s, uint64_t hash, uint32_t i)
 	return true;
 }
 
-static uint32_t begin_trace(struct tw_shard *s, const struct batch *b, const struct tw_span *sp)
+static uint32_t begin_trace(struct tw_shard *s, struct batch *b, const struct tw_span *sp)
 {
 	uint32_t i = tw_shard_record(s);
 	struct tw_record *rec;
@@ -294,7 +302,7 @@ static void late_end(struct tw_shard *s)
 }
 
 /* The record that gathers a run of late spans of one trace. */
-static uint32_t late_begin(struct tw_shard *s, const struct batch *b, const struct tw_span *sp,
+static uint32_t late_begin(struct tw_shard *s, struct batch *b, const struct tw_span *sp,
                            const struct tw_verdict *v)
 {
 	const struct tw_record *old = tw_record_at(&s->records, s->late_record);
@@ -451,6 +459,8 @@ struct group {
 	struct hint hint[GROUP + 1]; /* the last: of the span before the one at hand */
 	uint32_t bits[GROUP];        /* of the table */
 	uint32_t n;
+	const void *verdict[GROUP]; /* lines of verdicts that will be asked for */
+	uint32_t verdicts;
 };
 
 static void group_load(const struct tw_shard *s, struct group *g, const struct tw_request *req,
@@ -471,6 +481,7 @@ static void group_probe(const struct tw_shard *s, struct group *g, const struct 
 	const void *first[GROUP], *last[GROUP];
 	uint32_t n = 0;
 
+	g->verdicts = 0;
 	for (uint32_t k = 0; k < g->n; k++) {
 		const struct tw_span *sp = g->sp[k];
 
@@ -480,6 +491,7 @@ static void group_probe(const struct tw_shard *s, struct group *g, const struct 
 		g->hint[k] = hint_of(s, tw_table_first(&s->table, g->bits[k]));
 		if (g->hint[k].i == TW_RECORD_NONE) {
 			first[n] = last[n] = tw_verdicts_line(&s->verdicts, sp->hash);
+			g->verdict[g->verdicts++] = first[n];
 		} else {
 			first[n] = g->hint[k].rec;
 			last[n] = (const char *)(g->hint[k].rec + 1) - 1;
@@ -498,6 +510,8 @@ static void group_probe(const struct tw_shard *s, struct group *g, const struct 
 
 static void group_add(struct tw_shard *s, struct batch *b, struct group *g)
 {
+	for (uint32_t k = 0; k < g->verdicts; k++)
+		__builtin_prefetch(tw_verdicts_behind(&s->verdicts, g->verdict[k]));
 	g->hint[GROUP] = (struct hint){TW_RECORD_NONE, NULL};
 	for (uint32_t k = 0; k < g->n; k++) {
 		/* Its own, or that of the one before: no branch, which would be as good as random.
@@ -511,7 +525,7 @@ static void group_add(struct tw_shard *s, struct batch *b, struct group *g)
 void tw_shard_add(struct tw_shard *s, const struct tw_request *req, const uint32_t *idx, uint32_t n,
                   uint32_t generation, uint64_t now_ns)
 {
-	struct batch b = {.req = req, .generation = generation};
+	struct batch b = {.req = req, .generation = generation, .scope = UINT32_MAX};
 	const uint32_t groups = n / GROUP + (n % GROUP != 0);
 	struct group g[3];
 

@@ -35,6 +35,9 @@ int tw_verdicts_init(struct tw_verdicts *v, uint64_t bytes, uint64_t keep_ns); /
 void tw_verdicts_deinit(struct tw_verdicts *v);
 /* The line that an answer, or a new entry, begins with: to be asked for before. */
 const void *tw_verdicts_line(const struct tw_verdicts *v, uint64_t hash);
+/* And, once that is there, the one behind it, or itself. It may have become another one's since:
+ * only to be asked for. */
+const void *tw_verdicts_behind(const struct tw_verdicts *v, const void *line);
 /* Remembers one of which nothing is remembered: a get said so, and nothing was put since. */
 void tw_verdicts_add(struct tw_verdicts *v, uint64_t hash, const struct tw_verdict *d,
                      uint64_t now_s);
