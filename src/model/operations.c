@@ -95,7 +95,7 @@ void tw_operations_drop(struct tw_operations *o, struct tw_template *t)
 /* May it become another one's? */
 static bool is_unused(const struct tw_operations *o, const struct tw_operation *op)
 {
-	return op->stamp < (o->oldest ? o->oldest->stamp : o->stamp);
+	return op->stamp + TW_OPERATIONS_LAG <= (o->oldest ? o->oldest->stamp : o->stamp);
 }
 
 struct tw_operation *tw_operations_add(struct tw_operations *o, struct tw_template *t,

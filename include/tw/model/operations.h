@@ -6,7 +6,8 @@
  * by the template's id and the scope's hash, adds it if it is new, and whoever finds out something
  * about it writes it there. A place is given to another operation, and a template is freed, only
  * when each request that may have it was reset: requests are listed as they begin, and a place
- * notes the stamp of the last one that used it.
+ * notes the stamp of the last one that used it, or of one a little before: other workers read the
+ * place, and each write takes its line from them.
  *
  * A new generation of rules learns its templates anew; the ids are others then, so nothing of the
  * old one is found. Memory: 64 bytes a place, touched as they are used.
@@ -18,7 +19,8 @@
 
 #include "tw/model/span.h"
 
-#define TW_OPERATIONS_PROBES 8u /* places where an operation may be */
+#define TW_OPERATIONS_PROBES 8u  /* places where an operation may be */
+#define TW_OPERATIONS_LAG    64u /* stamps by which a place's may be behind */
 
 struct tw_operations {
 	struct tw_operation *place; /* on a line's begin */
@@ -66,7 +68,8 @@ struct tw_operation *tw_operations_add(struct tw_operations *o, struct tw_templa
 static inline uint32_t tw_operations_use(const struct tw_operations *o, struct tw_request *r,
                                          struct tw_operation *op)
 {
-	op->stamp = o->stamp;
+	if (TW_UNLIKELY(o->stamp - op->stamp >= TW_OPERATIONS_LAG))
+		op->stamp = o->stamp;
 	r->unmatched |= (uint8_t)!op->matched | (uint8_t)op->differs;
 	return (uint32_t)(op - o->place) + 1;
 }

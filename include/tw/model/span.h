@@ -100,7 +100,7 @@ struct tw_operation {
 	uint64_t id, hash;            /* the template's */
 	uint64_t scope;               /* the scope's hash */
 	uint64_t mask[TW_MASK_WORDS]; /* rules: if matched */
-	uint64_t stamp;               /* of its last use [scanner] */
+	uint64_t stamp;               /* of its last use, or a little before [scanner] */
 	uint32_t series;              /* metrics: if counted */
 	bool counted, matched;
 	bool differs; /* rules: the mask depends on the single span */

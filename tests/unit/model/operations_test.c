@@ -53,6 +53,12 @@ static uint32_t use(struct fixture *x, int request, struct tw_template *t, uint6
 	return op ? tw_operations_use(x->o, &x->r[request], op) : 0;
 }
 
+static void so_many_later(struct fixture *x)
+{
+	for (uint32_t i = 0; i < TW_OPERATIONS_LAG; i++)
+		tw_operations_stamp(x->o);
+}
+
 static struct tw_operation *at(struct fixture *x, uint32_t number)
 {
 	return &x->o->place[number - 1];
@@ -113,8 +119,10 @@ static void a_place_is_anothers_when_no_request_has_it(void **state)
 			assert_int_not_equal(n[i], n[k]);
 	}
 	/* Later requests have the first of them, and one that is older than they has all. */
+	so_many_later(&x);
 	tw_operations_begin(x.o, &x.r[1]);
 	assert_int_equal(use(&x, 1, t[0], t[0]->id ^ (PLACES - 2)), n[0]);
+	so_many_later(&x);
 	tw_operations_begin(x.o, &x.r[2]);
 	assert_int_equal(use(&x, 2, t[8], t[8]->id ^ (PLACES - 2)), 0);
 	tw_request_reset(&x.r[0]);
@@ -143,6 +151,7 @@ static void a_later_step_keeps_what_it_uses(void **state)
 		assert_true(use(&x, 0, t[i], t[i]->id) != 0);
 	}
 	more = template(&x);
+	so_many_later(&x);
 	tw_request_reset(&x.r[1]);
 	tw_operations_begin(x.o, &x.r[1]);
 	assert_int_equal(use(&x, 1, more, more->id), 0);
