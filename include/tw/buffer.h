@@ -94,10 +94,6 @@ void tw_shard_set_wait(struct tw_shard *s, uint32_t generation, uint64_t root_ns
 void tw_shard_add(struct tw_shard *s, const struct tw_request *req, const uint32_t *idx, uint32_t n,
                   uint32_t generation, uint64_t now_ns);
 
-/* A segment was full of templates lately: there are so many operations that few spans of each come
- * before it is full, and templates cost more than they save. */
-bool tw_shard_crowded(const struct tw_shard *s);
-
 /* Decides what is due, at most about `most` traces; true: more are due (call again). Compacts a
  * little. */
 bool tw_shard_tick(struct tw_shard *s, uint64_t now_ns, uint32_t most);

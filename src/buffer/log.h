@@ -91,7 +91,8 @@ struct tw_log {
 	uint64_t
 	    *seen; /* [TW_LOG_TEXTS] half of a text's hash and half of the trace's that had it */
 	struct tw_text_use *uses; /* [TW_LOG_USES + TW_TEMPLATE_VALUES_MAX] */
-	uint32_t crowded;         /* segments yet to come; see tw_shard_crowded */
+	uint32_t crowded;         /* segments yet to come in which nothing is packed: there are so
+	                             many operations that few spans of each come before one is full */
 	uint32_t text_count;
 	struct tw_log_text text[TW_TEMPLATE_VALUES_MAX];
 	uint64_t cursor[TW_DESTINATIONS_MAX]; /* links that entries are followed with; 0: none */

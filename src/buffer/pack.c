@@ -393,7 +393,7 @@ void tw_log_append(struct tw_log *l, const struct tw_request *req, const struct 
 	uint64_t word;
 	struct tw_entry *e;
 
-	if (TW_LIKELY(sp->operation != 0) &&
+	if (TW_LIKELY(sp->operation != 0 && l->crowded == 0) &&
 	    (TW_LIKELY(tw_log_roomy(l, sp)) ||
 	     (sp->bytes_n <= TW_PACKED_SPAN_MAX && tw_log_fits(l, tw_log_need(l, req, sp))))) {
 		op = tw_log_known(l, req, sp);

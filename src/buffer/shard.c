@@ -547,11 +547,6 @@ void tw_shard_add(struct tw_shard *s, const struct tw_request *req, const uint32
 	tw_shard_publish(s);
 }
 
-bool tw_shard_crowded(const struct tw_shard *s)
-{
-	return s->log.crowded > 0;
-}
-
 /* ---- books ---- */
 
 void tw_shard_publish(struct tw_shard *s)

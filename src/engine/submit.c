@@ -472,7 +472,7 @@ static struct tw_scan_opts scan_opts(const struct tw_core *c, const struct tw_ti
 	return (struct tw_scan_opts){.key = c->s->key,
 	                             .keys = t->gen->keys,
 	                             .spans_max = c->s->spans_max,
-	                             .templates = tw_shard_crowded(c->shard) ? NULL : c->templates,
+	                             .templates = c->templates,
 	                             .behind = t->body.cap - t->body.n};
 }
 

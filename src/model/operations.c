@@ -113,6 +113,7 @@ struct tw_operation *tw_operations_add(struct tw_operations *o, struct tw_templa
 		if (!op->template)
 			break; /* never used, so it is no further away */
 	}
+	o->added++;
 	if (at->template && !is_unused(o, at))
 		return NULL;
 	*at = (struct tw_operation){.template = t,

@@ -511,6 +511,24 @@ static struct scan scan_of(const struct tw_scan_opts *o, struct tw_request *out)
 
 /* ---- a request, at once or in steps ---- */
 
+/* Where there are more operations than the tables have room for, nearly every span begins one, and
+ * to look for it costs more than to read the span: then it is left for a while. */
+static bool is_crowded(struct tw_templates *t, size_t bytes)
+{
+	uint64_t spans = t->spans - t->window, added = t->operations->added - t->added;
+
+	if (t->rest > 0) {
+		t->rest -= bytes < t->rest ? bytes : t->rest;
+		return true;
+	}
+	if (spans < CROWD_WINDOW)
+		return false;
+	t->window = t->spans;
+	t->added = t->operations->added;
+	t->rest = added > spans / 4 ? CROWD_REST : 0;
+	return t->rest > 0;
+}
+
 /* From now on the templates are this scan's. */
 static void take_templates(struct tw_scan *w)
 {
@@ -518,6 +536,10 @@ static void take_templates(struct tw_scan *w)
 
 	if (!t)
 		return;
+	if (is_crowded(t, (size_t)(w->s.body_end - w->s.body))) {
+		w->s.templates = NULL;
+		return;
+	}
 	tw_operations_begin(t->operations, w->s.r);
 	w->stamp = t->operations->stamp;
 	w->generation = t->generation;

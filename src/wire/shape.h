@@ -15,6 +15,8 @@
 #define SHAPE_SLOTS      16384u
 #define SHAPE_SEEN       4096u
 #define SCOPES_SEEN      256u
+#define CROWD_WINDOW     8192u /* spans; where a quarter of so many has a new operation, … */
+#define CROWD_REST       (UINT64_C(160) << 20) /* … so many bytes are read without templates */
 #define SHAPE_NODES_MAX  128u
 #define SHAPE_ALTS_MAX   12u  /* nodes in one place */
 #define SHAPE_DEPTH_MAX  64u  /* nodes of a path */
@@ -121,6 +123,8 @@ struct tw_templates {
 	struct tw_hash_key key;
 	size_t bytes, bytes_max;
 	uint64_t spans, learns; /* the credit */
+	uint64_t window, added; /* spans and new operations when the window began */
+	uint64_t rest;          /* bytes that are read without */
 	struct tw_operations *operations;
 	scan_run_fn *run;
 	scan_known_fn *known;

@@ -27,6 +27,7 @@ struct tw_operations {
 	uint64_t mask;              /* places − 1 */
 	uint64_t stamp;             /* of the request, or of the part of one, that came last */
 	uint64_t ids;               /* given to templates */
+	uint64_t added;             /* new ones, and those that found no place */
 	struct tw_request *oldest, *newest; /* of those that were not reset, as they began */
 	struct tw_template *dropped, **dropped_end; /* in that order */
 	void *block;

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <inttypes.h>
 #include <stdio.h>
 
 #include <cmocka.h>
@@ -351,6 +352,49 @@ static void operations_are_told_apart_by_what_follows_their_spans(void **state)
 	deinit(&x);
 }
 
+/* One request with one span of a resource of its own. */
+static const struct tw_span *scan_of_resource(struct fixture *x, const char *service)
+{
+	pb_clear(&x->b);
+	pb_begin(&x->b, 1);
+	pb_begin(&x->b, 1);
+	pb_attr(&x->b, 1, "service.name", service);
+	pb_end(&x->b);
+	pb_begin(&x->b, 2);
+	put_span(&x->b, "GET /", "ada", 200);
+	pb_end(&x->b);
+	pb_end(&x->b);
+	put_tail(&x->b);
+	assert_int_equal(fixture_scan(x), 0);
+	assert_int_equal(x->r.span_count, 1);
+	return &x->r.spans[0];
+}
+
+/* Then looking for them costs more than reading the spans. */
+static void where_each_span_begins_an_operation_templates_rest(void **state)
+{
+	struct fixture x;
+	uint64_t bytes = 0, spans = 0;
+	char service[32];
+
+	(void)state;
+	init(&x, 1 << 20);
+	/* Few operations, however many spans. */
+	for (int i = 0; i < 40000; i++)
+		assert_true(scan_of_resource(&x, i % 2 ? "a" : "b")->operation != 0 || i < 3);
+	do {
+		snprintf(service, sizeof(service), "service-%" PRIu64, ++spans);
+	} while (scan_of_resource(&x, service)->operation != 0);
+	assert_true(spans > 2000 && spans < 20000);
+	/* It is tried again after a while, and goes on where that was all. */
+	while (scan_of_resource(&x, "a")->operation == 0)
+		bytes += x.b.n;
+	assert_true(bytes > 100 << 20 && bytes < 200 << 20);
+	for (int i = 0; i < 40000; i++)
+		assert_true(scan_of_resource(&x, "a")->operation != 0);
+	deinit(&x);
+}
+
 /* A body of one scope with 20 spans of one operation, and a scan of its first few. */
 static struct tw_scan *scan_some(struct fixture *x)
 {
@@ -448,6 +492,7 @@ int main(void)
 	    cmocka_unit_test(memory_is_bounded_and_what_is_used_stays),
 	    cmocka_unit_test(a_shape_has_a_bounded_size),
 	    cmocka_unit_test(operations_are_told_apart_by_what_follows_their_spans),
+	    cmocka_unit_test(where_each_span_begins_an_operation_templates_rest),
 	    cmocka_unit_test(a_group_that_is_left_out_leaves_its_operations_unused),
 	    cmocka_unit_test(steps_of_two_scans_in_turns_share_templates),
 	    cmocka_unit_test(after_a_reload_the_steps_go_on_without_templates),
