@@ -38,6 +38,7 @@ static void free_dropped(struct tw_operations *o)
 		struct tw_template *t = o->dropped;
 
 		o->dropped = t->next_dropped;
+		o->dropped_bytes -= t->bytes;
 		free_template(t);
 	}
 	if (!o->dropped)
@@ -89,6 +90,7 @@ void tw_operations_drop(struct tw_operations *o, struct tw_template *t)
 	t->dropped_at = o->stamp;
 	*o->dropped_end = t;
 	o->dropped_end = &t->next_dropped;
+	o->dropped_bytes += t->bytes;
 	free_dropped(o);
 }
 

@@ -210,6 +210,16 @@ static void remember_hash(struct tw_templates *t, const struct tw_scope *sc, uin
 		t->scopes[sc->begun % SCOPES_SEEN] = (struct scope_seen){sc->begun, hash};
 }
 
+/* Of the open resource, once more for each of its scopes and at its end. */
+static uint64_t resource_hash(struct scan *s, struct tw_slice head)
+{
+	if (head.p != s->resource_head.p || head.n != s->resource_head.n || !head.p) {
+		s->resource_head = head;
+		s->resource_hash = tw_hash_bytes(s->key, head.p, head.n);
+	}
+	return s->resource_hash;
+}
+
 /* Adds the resource that owns scopes[first_scope …] and spans[first_span …]. */
 static int add_resource(struct scan *s, struct tw_slice head, uint32_t first_scope,
                         uint32_t first_span)
@@ -229,7 +239,7 @@ static int add_resource(struct scan *s, struct tw_slice head, uint32_t first_sco
 	res = &r->resources[r->resource_count++];
 	memset(res, 0, sizeof(*res));
 	res->head = head;
-	res->hash = tw_hash_bytes(s->key, head.p, head.n);
+	res->hash = resource_hash(s, head);
 	res->slots_set = a.set;
 	if (a.set) {
 		res->slots = a.slot;
@@ -316,11 +326,10 @@ static bool has_spans(struct scan *s, const struct group *g)
 static void begin_spans(struct tw_scan *w)
 {
 	struct scan *s = &w->s;
-	struct tw_slice res = w->resource.head.run[0];
 	const struct scope_seen *seen;
 
 	s->scope_begun =
-	    scope_hash(s->key, tw_hash_bytes(s->key, res.p, res.n), w->scope.head.run[0]);
+	    scope_hash(s->key, resource_hash(s, w->resource.head.run[0]), w->scope.head.run[0]);
 	s->scope_begun += s->scope_begun == 0;
 	seen = &s->templates->scopes[s->scope_begun % SCOPES_SEEN];
 	s->scope_hash = seen->begun == s->scope_begun ? seen->hash : s->scope_begun;

@@ -25,6 +25,9 @@ struct scan {
 	/* Of the open scope, 0 before its first span: the hash of what came before that, and what
 	 * its hash is taken for. */
 	uint64_t scope_begun, scope_hash;
+	/* The head of a resource that was hashed last, and its hash. */
+	struct tw_slice resource_head;
+	uint64_t resource_hash;
 	enum wire_message_id root; /* what [body, body_end) is */
 	const uint8_t *body, *body_end;
 };

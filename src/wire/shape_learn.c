@@ -289,6 +289,9 @@ void shape_learn(struct tw_templates *t, const struct tw_keytab *keys, struct sh
 
 	if (t->learns * CREDIT_SPANS > t->spans + CREDIT_FIRST * CREDIT_SPANS)
 		return;
+	/* A request that takes long holds what was dropped since it began. */
+	if (TW_UNLIKELY(t->operations->dropped_bytes > t->bytes_max))
+		return;
 	if (!shape && !seen_before(t, x->hash))
 		return;
 	if (shape && shape->nodes == SHAPE_NODES_MAX)

@@ -30,6 +30,7 @@ struct tw_operations {
 	uint64_t added;             /* new ones, and those that found no place */
 	struct tw_request *oldest, *newest; /* of those that were not reset, as they began */
 	struct tw_template *dropped, **dropped_end; /* in that order */
+	size_t dropped_bytes;
 	void *block;
 };
 

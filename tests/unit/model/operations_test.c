@@ -40,6 +40,7 @@ static struct tw_template *template(struct fixture *x)
 	t->id = tw_operations_id(x->o);
 	t->hash = t->id * 3;
 	t->fixed = true;
+	t->bytes = 10;
 	return t;
 }
 
@@ -169,6 +170,7 @@ static uint32_t dropped(const struct tw_operations *o)
 
 	for (const struct tw_template *t = o->dropped; t; t = t->next_dropped)
 		n++;
+	assert_int_equal(o->dropped_bytes, n * 10);
 	return n;
 }
 
