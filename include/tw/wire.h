@@ -28,8 +28,8 @@ struct tw_scan_opts {
 /* ---- templates ----
  * What a scanner has learnt of the spans that come again and again. With it the scan yields the
  * same views, and spans that it recognises have an operation (tw/model/operations.h). One thread
- * owns a cache. A request that was scanned with it must be reset by the same thread, before the
- * next scan into it and before the cache's end. */
+ * owns a cache. A request that was scanned with it must be reset by the same thread before the next
+ * scan into it; after the cache's end its spans' operations are not there any more. */
 struct tw_template_stats {
 	uint64_t recognised;               /* spans */
 	uint64_t learned;                  /* times that a span taught it something */

@@ -49,7 +49,8 @@ void tw_operations_destroy(struct tw_operations **o)
 {
 	if (!*o)
 		return;
-	TW_ASSERT(!(*o)->oldest);
+	while ((*o)->oldest)
+		tw_operations_end(*o, (*o)->oldest);
 	free_dropped(*o);
 	tw_free((*o)->block);
 	tw_free(*o);

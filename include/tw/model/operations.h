@@ -36,7 +36,8 @@ struct tw_operations {
 
 /* places: a power of two, at least TW_OPERATIONS_PROBES. NULL: no memory. [boot] */
 struct tw_operations *tw_operations_create(uint32_t places);
-/* No request has any of them. Frees what was dropped. */
+/* Requests that were not reset, as after a drain that was cut short, have none of them any more.
+ * Frees what was dropped. */
 void tw_operations_destroy(struct tw_operations **o);
 
 /* From here to its reset the request's spans may have some of them. */

@@ -202,6 +202,25 @@ static void a_template_lives_until_no_request_may_have_it(void **state)
 	deinit(&x);
 }
 
+static void a_request_may_outlive_the_table(void **state)
+{
+	struct fixture x;
+	struct tw_template *t;
+
+	(void)state;
+	init(&x);
+	t = template(&x);
+	tw_operations_begin(x.o, &x.r[0]);
+	tw_operations_begin(x.o, &x.r[1]);
+	assert_true(use(&x, 0, t, 7) != 0);
+	tw_operations_drop(x.o, t);
+	assert_int_equal(dropped(x.o), 1);
+	tw_operations_destroy(&x.o);
+	assert_null(x.r[0].operations);
+	assert_null(x.r[1].table);
+	deinit(&x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -209,6 +228,7 @@ int main(void)
 	    cmocka_unit_test(a_place_is_anothers_when_no_request_has_it),
 	    cmocka_unit_test(a_later_step_keeps_what_it_uses),
 	    cmocka_unit_test(a_template_lives_until_no_request_may_have_it),
+	    cmocka_unit_test(a_request_may_outlive_the_table),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -40,7 +40,16 @@ static void put_tail(struct pb *b)
 	pb_bytes(b, 100, nothing, sizeof(nothing));
 }
 
-/* One request with one span; its view. */
+/* What was written is one span; its view. */
+static const struct tw_span *scan_it(struct fixture *x)
+{
+	put_tail(&x->b);
+	assert_int_equal(fixture_scan(x), 0);
+	assert_int_equal(x->r.span_count, 1);
+	return &x->r.spans[0];
+}
+
+/* One request with one span. */
 static const struct tw_span *scan_one(struct fixture *x, const char *name, const char *user,
                                       int64_t status)
 {
@@ -50,10 +59,7 @@ static const struct tw_span *scan_one(struct fixture *x, const char *name, const
 	put_span(&x->b, name, user, status);
 	pb_end(&x->b);
 	pb_end(&x->b);
-	put_tail(&x->b);
-	assert_int_equal(fixture_scan(x), 0);
-	assert_int_equal(x->r.span_count, 1);
-	return &x->r.spans[0];
+	return scan_it(x);
 }
 
 /* One of the two spans written is not UTF-8. */
@@ -364,10 +370,7 @@ static const struct tw_span *scan_of_resource(struct fixture *x, const char *ser
 	put_span(&x->b, "GET /", "ada", 200);
 	pb_end(&x->b);
 	pb_end(&x->b);
-	put_tail(&x->b);
-	assert_int_equal(fixture_scan(x), 0);
-	assert_int_equal(x->r.span_count, 1);
-	return &x->r.spans[0];
+	return scan_it(x);
 }
 
 /* Then looking for them costs more than reading the spans. */
