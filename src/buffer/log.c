@@ -356,8 +356,8 @@ static uint64_t operation_hash(const struct tw_log_operation *op)
 /* Its own place, else one that is free, else one of the two by its hash. */
 static struct tw_op_slot *op_slot(struct tw_log *l, const struct tw_operation *op)
 {
-	struct tw_op_slot *first = tw_log_op_slot(l, op),
-	                  *second = &l->operations[(uint32_t)(first - l->operations) ^ 1];
+	struct tw_op_slot *first = &l->operations[tw_log_op_at(op)],
+	                  *second = &l->operations[tw_log_op_at(op) ^ 1];
 
 	if (first->template == op->hash && first->scope == op->scope)
 		return first;
@@ -381,7 +381,8 @@ const struct tw_op_slot *tw_log_operation(struct tw_log *l, const struct tw_requ
 	bool same = slot->template == of->hash && slot->scope == of->scope &&
 	            slot->series == op.series && slot->epoch != l->epoch;
 
-	/* What the index has no place for would be written once more for each request; and where
+	/* What the index has no place for would be written once more after each span of another one
+	 * that has its slot; and where
 	 * there are thousands of operations, few spans of each come before the segment is full, so
 	 * that templates would cost more than they save. */
 	if (index_is_full(l) || l->pool->slots[l->open].capacity != TW_SEGMENT_BYTES ||

@@ -140,11 +140,10 @@ uint32_t tw_log_copy_operation(struct tw_log *l, const uint8_t *segment, uint32_
  * that it fits. */
 uint32_t tw_log_put_text(struct tw_log *l, struct tw_slice text, uint64_t hash);
 
-/* One of the two places of an operation; the other one is beside it. */
-static inline struct tw_op_slot *tw_log_op_slot(const struct tw_log *l,
-                                                const struct tw_operation *op)
+/* The first of the two places of an operation; the other one is it ^ 1. */
+static inline uint32_t tw_log_op_at(const struct tw_operation *op)
 {
-	return &l->operations[(op->hash ^ op->scope) % TW_LOG_OPERATIONS];
+	return (op->hash ^ op->scope) % TW_LOG_OPERATIONS;
 }
 static inline bool tw_log_is_op(const struct tw_log *l, const struct tw_op_slot *o,
                                 const struct tw_operation *op, uint32_t series)
@@ -157,7 +156,7 @@ static inline const struct tw_op_slot *
 tw_log_known(const struct tw_log *l, const struct tw_request *req, const struct tw_span *sp)
 {
 	const struct tw_operation *op = &req->operations[sp->operation - 1];
-	uint32_t at = (op->hash ^ op->scope) % TW_LOG_OPERATIONS;
+	uint32_t at = tw_log_op_at(op);
 	const struct tw_op_slot *o;
 
 	/* Chosen without a branch. */
@@ -179,7 +178,7 @@ tw_log_prefetch(const struct tw_log *l, const struct tw_request *req, const stru
 	for (uint32_t i = 0; i < 4; i++)
 		__builtin_prefetch(sp->bytes + place->at + i * 64);
 	op = &req->operations[sp->operation - 1];
-	__builtin_prefetch(tw_log_op_slot(l, op));
+	__builtin_prefetch(&l->operations[tw_log_op_at(op)]);
 	__builtin_prefetch(&l->uses[op->hash % TW_LOG_USES]);
 }
 /* Is there so much room that nobody has to count? For usual spans with usual heads in a segment

@@ -170,7 +170,9 @@ static uint8_t *put_exact(uint8_t *to, const uint8_t *p, uint32_t n)
 
 static inline uint8_t *put_text(uint8_t *to, const uint8_t *p, uint32_t n)
 {
-	if (TW_LIKELY(n == 16) && TW_LIKELY(hex16(p, to + 1))) { /* a span's id, half a trace's */
+	if (TW_LIKELY(n == 16)) { /* a span's id, half a trace's */
+		if (TW_UNLIKELY(!hex16(p, to + 1)))
+			return put_raw(to, p, n);
 		*to = CODE_HEX | 8;
 		return to + 9;
 	}

@@ -38,7 +38,7 @@ struct tw_table {
 };
 
 int tw_table_init(struct tw_table *t, struct tw_pool *pool,
-                  uint32_t slots); /* slots: a power of two */
+                  uint32_t slots); /* slots: a power of two, at least TW_TABLE_LINE */
 void tw_table_deinit(struct tw_table *t);
 bool tw_table_insert(struct tw_table *t, uint64_t hash, uint32_t record); /* false: full */
 void tw_table_remove(struct tw_table *t, uint64_t hash, uint32_t record); /* must be there */

@@ -36,8 +36,7 @@ struct tw_scan {
 	const uint8_t *p; /* the next field of what is open */
 	enum place place;
 	struct group resource, scope;
-	uint64_t stamp;      /* of the operations while nobody else has used them, */
-	uint32_t generation; /* and the templates' */
+	uint32_t generation; /* of the templates */
 };
 
 static struct tw_error *join(struct tw_error *err, int code, uint64_t offset, const char *path,
@@ -550,26 +549,15 @@ static void take_templates(struct tw_scan *w)
 		return;
 	}
 	tw_operations_begin(t->operations, w->s.r);
-	w->stamp = t->operations->stamp;
 	w->generation = t->generation;
 }
 
-/* Others may have used them since the last step, or there are new keys: what they have learnt now
- * has other slots. What was recognised stays, the request has it. */
+/* There may be new keys since the last step: what the templates have learnt now has other slots.
+ * What was recognised stays, the request has it. */
 static void take_templates_again(struct tw_scan *w)
 {
-	struct tw_templates *t = w->s.templates;
-
-	if (!t)
-		return;
-	if (t->generation != w->generation) {
+	if (w->s.templates && w->s.templates->generation != w->generation)
 		w->s.templates = NULL;
-		return;
-	}
-	if (t->operations->stamp == w->stamp)
-		return;
-	tw_operations_stamp(t->operations);
-	w->stamp = t->operations->stamp;
 }
 
 static void begin(struct tw_scan *w, const struct tw_scan_opts *o, struct tw_slice body,

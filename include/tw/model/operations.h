@@ -23,11 +23,11 @@
 #define TW_OPERATIONS_LAG    64u /* stamps by which a place's may be behind */
 
 struct tw_operations {
-	struct tw_operation *place; /* on a line's begin */
-	uint64_t mask;              /* places − 1 */
-	uint64_t stamp;             /* of the request, or of the part of one, that came last */
-	uint64_t ids;               /* given to templates */
-	uint64_t added;             /* new ones, and those that found no place */
+	struct tw_operation *place;         /* on a line's begin */
+	uint64_t mask;                      /* places − 1 */
+	uint64_t stamp;                     /* of the request that began last */
+	uint64_t ids;                       /* given to templates */
+	uint64_t added;                     /* new ones, and those that found no place */
 	struct tw_request *oldest, *newest; /* of those that were not reset, as they began */
 	struct tw_template *dropped, **dropped_end; /* in that order */
 	size_t dropped_bytes;
@@ -43,12 +43,6 @@ void tw_operations_destroy(struct tw_operations **o);
 /* From here to its reset the request's spans may have some of them. */
 void tw_operations_begin(struct tw_operations *o, struct tw_request *r);
 void tw_operations_end(struct tw_operations *o, struct tw_request *r); /* its reset calls it */
-/* Before each part of its scan, if others were scanned since: what is used from now on is used
- * last. */
-static inline void tw_operations_stamp(struct tw_operations *o)
-{
-	o->stamp++;
-}
 
 /* Never given twice. */
 uint64_t tw_operations_id(struct tw_operations *o);

@@ -56,8 +56,14 @@ static uint32_t use(struct fixture *x, int request, struct tw_template *t, uint6
 
 static void so_many_later(struct fixture *x)
 {
-	for (uint32_t i = 0; i < TW_OPERATIONS_LAG; i++)
-		tw_operations_stamp(x->o);
+	struct tw_request r;
+
+	tw_request_init(&r);
+	for (uint32_t i = 0; i < TW_OPERATIONS_LAG; i++) {
+		tw_operations_begin(x->o, &r);
+		tw_request_reset(&r);
+	}
+	tw_request_deinit(&r);
 }
 
 static struct tw_operation *at(struct fixture *x, uint32_t number)
@@ -146,7 +152,6 @@ static void a_later_step_keeps_what_it_uses(void **state)
 	init(&x);
 	tw_operations_begin(x.o, &x.r[0]);
 	tw_operations_begin(x.o, &x.r[1]);
-	tw_operations_stamp(x.o);
 	for (uint32_t i = 0; i < TW_OPERATIONS_PROBES; i++) {
 		t[i] = template(&x);
 		assert_true(use(&x, 0, t[i], t[i]->id) != 0);
