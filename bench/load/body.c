@@ -86,6 +86,7 @@ static void encode(struct tw_load_body *b, const struct tw_workload *w, uint32_t
 
 	for (uint32_t i = 0; i < spans; i++) {
 		shapes[i].root = group == 0 && i % each == 0;
+		shapes[i].tracestate = w->tracestate != 0;
 		shapes[i].kind = i % each == 0 ? 2 : 3;
 		shapes[i].pad = TW_LOAD_PAD_MIN + (group * spans + i) * 37u % TW_LOAD_PAD_COUNT;
 	}

@@ -23,6 +23,7 @@ struct tw_load_form {
 
 struct tw_load_layout {                        /* offsets in a span's bytes */
 	uint32_t trace_id, span_id, parent_id; /* parent_id 0: a root */
+	uint32_t randomness;                   /* of the tracestate; 0: none */
 	uint32_t name_digits, start, end, route_digits, status_code, request_id;
 	uint32_t status_from_end;
 };

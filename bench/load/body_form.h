@@ -21,7 +21,7 @@ struct tw_load_span { /* what a span says */
 };
 
 struct tw_load_shape { /* what one span differs in from another, and never changes */
-	bool root;
+	bool root, tracestate;
 	uint32_t kind, pad;
 };
 
@@ -55,6 +55,15 @@ static inline void tw_load_put_hex(uint8_t *p, uint64_t v)
 		over = ((x + UINT64_C(0x0606060606060606)) >> 4) & UINT64_C(0x0101010101010101);
 		tw_load_put_be64(p + 8 * half, x + UINT64_C(0x3030303030303030) + over * 39);
 	}
+}
+
+#define TW_LOAD_TRACESTATE "ot=rv:00000000000000" /* fourteen digits are written anew */
+static inline void tw_load_put_randomness(uint8_t *p, uint64_t v)
+{
+	uint8_t hex[16];
+
+	tw_load_put_hex(hex, v);
+	memcpy(p, hex + 2, 14);
 }
 
 #endif

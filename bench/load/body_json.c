@@ -37,6 +37,8 @@ static void encode_span(struct pb *s, struct tw_load_layout *l, const struct tw_
 	pb_clear(s);
 	l->trace_id = text_at(s, "{\"traceId\":\"00000000000000000000000000000000\",", 32, 2);
 	l->span_id = text_at(s, "\"spanId\":\"0000000000000000\",", 16, 2);
+	if (shape->tracestate)
+		l->randomness = text_at(s, "\"traceState\":\"" TW_LOAD_TRACESTATE "\",", 14, 2);
 	l->parent_id =
 	    shape->root ? 0 : text_at(s, "\"parentSpanId\":\"0000000000000000\",", 16, 2);
 	l->name_digits = text_at(s, "\"name\":\"GET /api/orders/op-0000\",", 4, 2);
@@ -111,6 +113,8 @@ void tw_load_json_patch(uint8_t *p, uint32_t n, const struct tw_load_layout *l,
 	tw_load_put_hex(p + l->trace_id, s->trace.hi);
 	tw_load_put_hex(p + l->trace_id + 16, s->trace.lo);
 	tw_load_put_hex(p + l->span_id, s->id);
+	if (l->randomness != 0)
+		tw_load_put_randomness(p + l->randomness, s->trace.lo);
 	if (l->parent_id != 0)
 		tw_load_put_hex(p + l->parent_id, s->parent);
 	memcpy(p + l->name_digits, &s->operation, 4);

@@ -13,6 +13,10 @@ static void encode_span(struct pb *s, struct tw_load_layout *l, const struct tw_
 	pb_bytes(s, 1, zero, 16);
 	l->span_id = (uint32_t)s->n + 2;
 	pb_bytes(s, 2, zero, 8);
+	if (shape->tracestate) {
+		pb_str(s, 3, TW_LOAD_TRACESTATE);
+		l->randomness = (uint32_t)s->n - 14;
+	}
 	l->parent_id = shape->root ? 0 : (uint32_t)s->n + 2;
 	if (!shape->root)
 		pb_bytes(s, 4, zero, 8);
@@ -88,6 +92,8 @@ void tw_load_protobuf_patch(uint8_t *p, uint32_t n, const struct tw_load_layout 
 	tw_load_put_be64(p + l->trace_id, s->trace.hi);
 	tw_load_put_be64(p + l->trace_id + 8, s->trace.lo);
 	tw_load_put_be64(p + l->span_id, s->id);
+	if (l->randomness != 0)
+		tw_load_put_randomness(p + l->randomness, s->trace.lo);
 	if (l->parent_id != 0)
 		tw_load_put_be64(p + l->parent_id, s->parent);
 	memcpy(p + l->name_digits, &s->operation, 4);

@@ -27,6 +27,7 @@ static const struct row {
     {"services", COUNT, AT(services), "4", "services in all; a multiple of visits"},
     {"tenants", COUNT, AT(tenants), "1", "tenants in all"},
     {"operations", COUNT, AT(operations), "64", "span names in all"},
+    {"tracestate", NUMBER, AT(tracestate), "0", "1: spans say their trace's randomness, ot=rv:…"},
     {"zipf", REAL, AT(zipf), "0", "skew of services and tenants: 0 is even, 1 is a city's"},
     {"error-share", SHARE, AT(error_share), "0.01", "of the traces"},
     {"slow-share", SHARE, AT(slow_share), "0.01", "of the traces"},
@@ -92,6 +93,8 @@ const char *tw_workload_check(struct tw_workload *w)
 		return "10000 tenants and operations at most";
 	if (w->visits > 16)
 		return "16 visits at most";
+	if (w->tracestate > 1)
+		return "tracestate is 0 or 1";
 	if (w->late_share > 0 && w->visits < 2)
 		return "late spans need two visits";
 	w->error_below = (uint64_t)(w->error_share * 4294967296.0);

@@ -29,7 +29,8 @@ struct tw_workload {
 	uint32_t services;      /* a multiple of visits */
 	uint32_t tenants;
 	uint32_t operations;
-	double zipf; /* skew of services and tenants; 0: even */
+	uint64_t tracestate; /* 1: spans have one, which says the low 56 bits of their trace's id */
+	double zipf;         /* skew of services and tenants; 0: even */
 	double error_share, slow_share;
 	double late_share; /* of the traces: their deepest group is sent late_delay_ns later */
 	uint64_t late_delay_ns;
