@@ -147,7 +147,11 @@ static void describe(const struct tw_log *l, struct tw_id128 id, uint64_t link, 
 		out->series = u.series;
 		out->bytes = tw_slice(*scratch, tw_unpack(segment, packed, id, *scratch));
 		*scratch += out->bytes.n;
-		return; /* a span with a trace state has no template */
+		if (u.layout->has_state) {
+			out->tracestate_off = TW_UNPACKED_STATE_AT;
+			out->tracestate_n = out->bytes.p[TW_UNPACKED_STATE_AT - 1];
+		}
+		return;
 	}
 	out->start_ns = e->start_ns;
 	out->duration_ns = e->duration_ns;

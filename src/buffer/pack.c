@@ -220,6 +220,12 @@ static const uint8_t *get_text(const uint8_t *segment, const uint8_t *p, struct 
 	return p + c;
 }
 
+/* As it came. */
+static inline uint32_t text_bytes(struct tw_slice text, enum text_form form)
+{
+	return (uint32_t)text.n * (form == TEXT_HEX ? 2 : 1);
+}
+
 static inline uint64_t word_at(const uint8_t *p, uint32_t at)
 {
 	uint64_t v;
@@ -477,7 +483,28 @@ static uint8_t *put_be64(uint8_t *p, uint64_t v)
 	return p + 8;
 }
 
-static uint8_t *unpack_prefix(const struct tw_unpacked *u, struct tw_id128 id, uint8_t *p)
+/* A text as it came; returns where it ends. */
+static uint8_t *unpack_bytes(struct tw_slice text, enum text_form form, uint8_t *p)
+{
+	if (form == TEXT_HEX)
+		return hex_unpack(text.p, (uint32_t)text.n, p);
+	memcpy(p, text.p, text.n);
+	return p + text.n;
+}
+
+static uint8_t *unpack_state(const uint8_t *segment, const uint8_t **from, uint8_t *p)
+{
+	struct tw_slice text;
+	enum text_form form;
+
+	*from = get_text(segment, *from, &text, &form);
+	*p++ = TW_PB_TAG(3, TW_PB_LEN);
+	*p++ = (uint8_t)text_bytes(text, form);
+	return unpack_bytes(text, form, p);
+}
+
+static uint8_t *unpack_prefix(const uint8_t *segment, const struct tw_unpacked *u,
+                              struct tw_id128 id, const uint8_t **from, uint8_t *p)
 {
 	uint64_t end_ns = u->start_ns + u->duration_ns;
 
@@ -487,6 +514,8 @@ static uint8_t *unpack_prefix(const struct tw_unpacked *u, struct tw_id128 id, u
 	*p++ = TW_PB_TAG(2, TW_PB_LEN);
 	*p++ = 8;
 	p = put_be64(p, u->span_id);
+	if (u->layout->has_state)
+		p = unpack_state(segment, from, p);
 	if (u->layout->has_parent) {
 		*p++ = TW_PB_TAG(4, TW_PB_LEN);
 		*p++ = 8;
@@ -527,14 +556,10 @@ static uint8_t *unpack_text(const uint8_t *segment, const struct tw_unpacked *u,
 	uint32_t n;
 
 	*from = get_text(segment, *from, &text, &form);
-	n = (uint32_t)text.n * (form == TEXT_HEX ? 2 : 1);
+	n = text_bytes(text, form);
 	p = put_attribute(p, u->layout, part, 1 + varint_size(n) + n);
 	*p++ = TW_PB_TAG(1, TW_PB_LEN);
-	p = put_length(p, n);
-	if (form == TEXT_HEX)
-		return hex_unpack(text.p, (uint32_t)text.n, p);
-	memcpy(p, text.p, n);
-	return p + n;
+	return unpack_bytes(text, form, put_length(p, n));
 }
 
 static uint32_t varint_bytes(const uint8_t *p)
@@ -595,10 +620,19 @@ static uint32_t value_size(const uint8_t *segment, const struct tw_part *part, c
 		return part->n;
 	default:
 		*from = get_text(segment, *from, &text, &form);
-		n = (uint32_t)text.n * (form == TEXT_HEX ? 2 : 1);
+		n = text_bytes(text, form);
 		return part->kind == TW_PART_TEXT ? attribute_size(part, 1 + varint_size(n) + n)
 		                                  : part->n + varint_size(n) + n;
 	}
+}
+
+static uint32_t state_size(const uint8_t *segment, const uint8_t **from)
+{
+	struct tw_slice text;
+	enum text_form form;
+
+	*from = get_text(segment, *from, &text, &form);
+	return 2 + text_bytes(text, form);
 }
 
 uint32_t tw_unpacked_size(const uint8_t *segment, const struct tw_packed *e)
@@ -609,8 +643,9 @@ uint32_t tw_unpacked_size(const uint8_t *segment, const struct tw_packed *e)
 
 	tw_unpack_head(segment, e, &u);
 	from = u.values;
-	n = 18 + 10 + (u.layout->has_parent ? 10u : 0u) + 2u + u.layout->name_n +
-	    (u.layout->kind != TW_KIND_ABSENT ? 2u : 0u) + 18;
+	n = u.layout->has_state ? state_size(segment, &from) : 0;
+	n += 18 + 10 + (u.layout->has_parent ? 10u : 0u) + 2u + u.layout->name_n +
+	     (u.layout->kind != TW_KIND_ABSENT ? 2u : 0u) + 18;
 	for (uint32_t i = 0; i < u.layout->part_count; i++) {
 		const struct tw_part *part = &u.layout->part[i];
 
@@ -628,7 +663,7 @@ uint32_t tw_unpack(const uint8_t *segment, const struct tw_packed *e, struct tw_
 
 	tw_unpack_head(segment, e, &u);
 	from = u.values;
-	p = unpack_prefix(&u, trace_id, out);
+	p = unpack_prefix(segment, &u, trace_id, &from, out);
 	for (uint32_t i = 0; i < u.layout->part_count; i++) {
 		const struct tw_part *part = &u.layout->part[i];
 
@@ -658,29 +693,35 @@ uint32_t tw_unpack(const uint8_t *segment, const struct tw_packed *e, struct tw_
 
 /* ---- moving ---- */
 
-/* Where a value ends, and its text if it is a shared one. */
-static const uint8_t *step(const uint8_t *segment, const struct tw_part *part, const uint8_t *from,
-                           struct tw_slice *shared)
-{
-	struct tw_slice text;
-	enum text_form form;
-
-	shared->n = 0;
-	if (part->kind == TW_PART_INT)
-		return from + varint_bytes(from);
-	if (part->kind == TW_PART_RAW)
-		return from + part->n;
-	from = get_text(segment, from, &text, &form);
-	if (form == TEXT_SHARED)
-		*shared = text;
-	return from;
-}
-
 struct piece { /* a differing value as it lies in an entry */
 	const uint8_t *p;
 	uint32_t n;
 	struct tw_slice shared; /* its text, if that lies elsewhere in the segment; else empty */
 };
+
+/* The value at `from`, of a part of that kind; raw_n: the bytes of a RAW one. Returns where it
+ * ends. */
+static const uint8_t *piece_at(const uint8_t *segment, uint8_t kind, uint32_t raw_n,
+                               const uint8_t *from, struct piece *piece)
+{
+	const uint8_t *end;
+	struct tw_slice text;
+	enum text_form form;
+
+	piece->shared.n = 0;
+	if (kind == TW_PART_INT) {
+		end = from + varint_bytes(from);
+	} else if (kind == TW_PART_RAW) {
+		end = from + raw_n;
+	} else {
+		end = get_text(segment, from, &text, &form);
+		if (form == TEXT_SHARED)
+			piece->shared = text;
+	}
+	piece->p = from;
+	piece->n = (uint32_t)(end - from);
+	return end;
+}
 
 /* Returns how many. */
 static uint32_t pieces(const uint8_t *segment, const struct tw_unpacked *u,
@@ -689,15 +730,13 @@ static uint32_t pieces(const uint8_t *segment, const struct tw_unpacked *u,
 	const uint8_t *p = u->values;
 	uint32_t n = 0;
 
+	if (u->layout->has_state)
+		p = piece_at(segment, TW_PART_TEXT, 0, p, &piece[n++]);
 	for (uint32_t i = 0; i < u->layout->part_count; i++) {
 		const struct tw_part *part = &u->layout->part[i];
 
-		if (part->kind == TW_PART_BYTES)
-			continue;
-		piece[n].p = p;
-		p = step(segment, part, p, &piece[n].shared);
-		piece[n].n = (uint32_t)(p - piece[n].p);
-		n++;
+		if (part->kind != TW_PART_BYTES)
+			p = piece_at(segment, part->kind, part->n, p, &piece[n++]);
 	}
 	return n;
 }

@@ -180,6 +180,7 @@ bool tw_request_room_values(struct tw_request *r, size_t values)
 {
 	struct tw_value *old = r->values;
 	void *array = old;
+	size_t cap = r->value_cap;
 	uintptr_t before = (uintptr_t)old;
 
 	if (!grow(&array, &r->value_cap, r->value_count + values, sizeof(*r->values)))
@@ -187,10 +188,13 @@ bool tw_request_room_values(struct tw_request *r, size_t values)
 	r->values = array;
 	if ((uintptr_t)array == before || !before)
 		return true;
-	for (size_t i = 0; i < r->rest_count; i++)
-		if (r->rests[i].slots)
-			r->rests[i].slots =
-			    r->values + ((uintptr_t)r->rests[i].slots - before) / sizeof(*old);
+	for (size_t i = 0; i < r->rest_count; i++) {
+		uintptr_t at = (uintptr_t)r->rests[i].slots - before;
+
+		/* Those of a template are not in the array. */
+		if (at < cap * sizeof(*old))
+			r->rests[i].slots = r->values + at / sizeof(*old);
+	}
 	for (uint32_t i = 0; i < r->resource_count; i++)
 		if (r->resources[i].slots)
 			r->resources[i].slots =

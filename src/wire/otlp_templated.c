@@ -25,6 +25,7 @@
 
 #define TAG_TRACE_ID  (TW_PB_TAG(1, TW_PB_LEN) | 16u << 8)
 #define TAG_SPAN_ID   (TW_PB_TAG(2, TW_PB_LEN) | 8u << 8)
+#define TAG_STATE     TW_PB_TAG(3, TW_PB_LEN)
 #define TAG_PARENT_ID (TW_PB_TAG(4, TW_PB_LEN) | 8u << 8)
 
 static inline uint32_t two(const uint8_t *p)
@@ -108,6 +109,18 @@ static inline bool is_text(const uint8_t *p, uint32_t n)
 	return tw_utf8_valid(p, n);
 }
 
+/* The trace state, which p may be the begin of; NULL: it is not, or none that a template has. */
+static inline const uint8_t *state(const uint8_t *p, const uint8_t *end, struct tw_slice *value)
+{
+	uint32_t n = p[1];
+
+	if (TW_UNLIKELY(p[0] != TAG_STATE || n - 1 >= TW_TEMPLATE_NAME_MAX || end - p < n + 2 ||
+	                !is_text(p + 2, n)))
+		return NULL;
+	*value = tw_slice(p + 2, n);
+	return p + 2 + n;
+}
+
 /* false: the span does not begin as nearly all do. SCAN_SLACK_BYTES behind end are readable. */
 static inline bool read_prefix(struct prefix *x, const uint8_t *p, const uint8_t *end)
 {
@@ -118,13 +131,24 @@ static inline bool read_prefix(struct prefix *x, const uint8_t *p, const uint8_t
 	x->trace_id = p + 2;
 	x->span_id = p + 20;
 	p += 28;
+	x->state = NULL;
+	if (p[0] == TAG_STATE) {
+		struct tw_slice value;
+
+		p = state(p, end, &value);
+		if (!p)
+			return false;
+		x->state = value.p;
+		x->state_n = (uint32_t)value.n;
+	}
 	x->parent_id = NULL;
 	if (two(p) == TAG_PARENT_ID) {
 		x->parent_id = p + 2;
 		p += 10;
 	}
 	n = p[1];
-	if (TW_UNLIKELY(p[0] != TW_PB_TAG(5, TW_PB_LEN) || n > 127 || n + 2 > end - p))
+	if (TW_UNLIKELY(p[0] != TW_PB_TAG(5, TW_PB_LEN) || n > TW_TEMPLATE_NAME_MAX ||
+	                n + 2 > end - p))
 		return false;
 	x->name = p + 2;
 	x->name_n = n;
@@ -147,14 +171,16 @@ static inline bool read_prefix(struct prefix *x, const uint8_t *p, const uint8_t
 /* Three samples of the name, whatever its length, so without a branch. Names that are equal there
  * share a chain, which is short (shape_add). */
 static inline uint64_t hash_of(const struct tw_templates *t, const uint8_t *name, uint32_t n,
-                               uint32_t kind, bool parent)
+                               uint32_t kind, bool parent, bool has_state)
 {
 	struct tw_keysum sum = tw_keysum(name, n);
 	uint64_t middle = tw_pb_le64(name + (n >> 1));
 
 	middle = n >= 16 ? middle : 0;
 	return tw_fold(sum.a ^ t->key.k0, sum.b ^ t->key.k1) ^
-	       tw_fold(middle ^ t->key.k1, (n | kind << 8 | (uint32_t)parent << 16) ^ t->key.k0);
+	       tw_fold(middle ^ t->key.k1,
+	               (n | kind << 8 | (uint32_t)parent << 16 | (uint32_t)has_state << 17) ^
+	                   t->key.k0);
 }
 
 /* A length in its shortest form, of at most two bytes; NULL: it is not. */
@@ -271,16 +297,18 @@ differing(uint8_t kind, struct tw_slice bytes, const uint8_t *p, const uint8_t *
 		return integer(bytes, p, end, value);
 	if (kind == TW_PART_RAW)
 		return raw((uint32_t)bytes.n, p, end, value);
+	if (kind == NODE_STATE)
+		return state(p, end, value);
 	return field(bytes.p[0], p, end, value);
 }
 
-/* From p to the end of the span along the trie; NULL: it is not known. path, if not NULL: the nodes
- * passed, as many as SHAPE_DEPTH_MAX. */
+/* From p to the end of the span along the trie; NULL: it is not known. places: of the values but
+ * for a trace state. path, if not NULL: the nodes passed, as many as SHAPE_DEPTH_MAX. */
 static inline __attribute__((always_inline)) struct node *
 walk(const struct shape *sh, const uint8_t *span, const uint8_t *p, const uint8_t *end,
      struct tw_place *places, struct node **path)
 {
-	const struct tw_place *places_end = places + TW_TEMPLATE_VALUES_MAX;
+	const struct tw_place *places_end = places + TW_TEMPLATE_VALUES_MAX - sh->has_state;
 	struct node **path_end = path ? path + SHAPE_DEPTH_MAX - 1 : NULL;
 	struct node *node = sh->root;
 
@@ -376,21 +404,17 @@ static inline bool read_ids(struct tw_span *v, const uint8_t *trace_id, const ui
 }
 
 /* Slots of which some differ: the template's, with the span's own on top. */
-static void fill_rest(struct tw_request *r, struct tw_span *v, const struct tw_template *t,
-                      const struct tw_place *place)
+static void fill_slots(struct tw_request *r, const struct tw_span *v, struct tw_span_rest *own,
+                       const struct tw_template *t, const struct tw_place *place)
 {
 	uint32_t n = 64u - (uint32_t)__builtin_clzll(t->rest.slots_set);
 	struct tw_value *slots = r->values + r->value_count;
-	struct tw_span_rest *own = r->rests + r->rest_count;
 	const uint8_t *slot_of = tw_template_slot_of(t);
 
-	*own = t->rest;
 	own->slots = slots;
-	v->rest = own;
 	memcpy(slots, t->rest.slots, n * sizeof(*slots));
 	r->value_count += n;
-	r->rest_count++;
-	for (uint32_t i = 0, value = 0; value < t->layout.value_count; i++) {
+	for (uint32_t i = 0, value = t->layout.has_state; value < t->layout.value_count; i++) {
 		const uint8_t *p;
 		uint64_t u;
 
@@ -411,16 +435,32 @@ static void fill_rest(struct tw_request *r, struct tw_span *v, const struct tw_t
 	}
 }
 
+/* A rest of its own. */
+static void fill_rest(struct tw_request *r, struct tw_span *v, const struct tw_template *t,
+                      const struct tw_place *place)
+{
+	struct tw_span_rest *own = r->rests + r->rest_count++;
+
+	*own = t->rest;
+	v->rest = own;
+	if (t->layout.has_state) {
+		own->tracestate = v->bytes + place->at;
+		own->tracestate_n = place->n;
+	}
+	if (!t->fixed)
+		fill_slots(r, v, own, t, place);
+}
+
 /* What is left of a view once its template's part is there: the request has it. */
 static inline void add_view(struct scan *s, struct tw_span *v, const struct tw_template *t,
-                            bool fixed, uint32_t value_count)
+                            bool shared, uint32_t value_count)
 {
 	struct tw_request *r = s->r;
 
 	v->hash = tw_hash_u64x2(s->key, v->trace_id.hi, v->trace_id.lo);
 	v->places = (uint32_t)r->place_count;
 	v->rest = &t->rest;
-	if (TW_UNLIKELY(!fixed))
+	if (TW_UNLIKELY(!shared))
 		fill_rest(r, v, t, r->places + r->place_count);
 	r->place_count += value_count;
 	r->span_count++;
@@ -436,9 +476,10 @@ static inline void fill(struct scan *s, struct tw_span *v, const struct prefix *
 	v->kind = t->kind;
 	v->status = t->status;
 	v->flags = (uint8_t)((v->parent_id ? 0 : TW_SPAN_ROOT) |
-	                     (t->rest.w3c_flags & 2 ? TW_SPAN_RANDOM : 0));
+	                     (t->rest.w3c_flags & 2 ? TW_SPAN_RANDOM : 0) |
+	                     (x->state ? TW_SPAN_TRACESTATE : 0));
 	v->pad = 0;
-	add_view(s, v, t, t->fixed, t->layout.value_count);
+	add_view(s, v, t, template_is_shared(t), t->layout.value_count);
 }
 
 /* ---- along the trie ---- */
@@ -449,7 +490,8 @@ static struct shape *find(struct tw_templates *t, const struct prefix *x)
 
 	for (; sh; sh = sh->chain)
 		if (sh->hash == x->hash && sh->name_n == x->name_n && sh->kind == x->kind &&
-		    sh->has_parent == (x->parent_id != NULL) && same(sh->name, x->name, x->name_n))
+		    sh->has_parent == (x->parent_id != NULL) &&
+		    sh->has_state == (x->state != NULL) && same(sh->name, x->name, x->name_n))
 			return sh;
 	return NULL;
 }
@@ -470,6 +512,7 @@ static struct tw_template *known(struct scan *s, struct prefix *x, const uint8_t
 {
 	struct tw_templates *t = s->templates;
 	struct shape *sh = find(t, x);
+	struct tw_place *place;
 	struct node *leaf;
 
 	missed->x = *x;
@@ -482,7 +525,10 @@ static struct tw_template *known(struct scan *s, struct prefix *x, const uint8_t
 		missed->learn = false;
 		return NULL;
 	}
-	leaf = walk(sh, span, x->rest, end, s->r->places + s->r->place_count, NULL);
+	place = s->r->places + s->r->place_count;
+	if (x->state)
+		*place++ = (struct tw_place){(uint16_t)(x->state - span), (uint16_t)x->state_n};
+	leaf = walk(sh, span, x->rest, end, place, NULL);
 	if (!leaf) {
 		missed_one(sh);
 		return NULL;
@@ -506,13 +552,14 @@ bool SCAN_KNOWN(struct scan *s, struct tw_span *v, const uint8_t *p, const uint8
 	missed->learn = false;
 	if (TW_UNLIKELY(end - p > TW_TEMPLATE_SPAN_MAX || !read_prefix(&x, p, end)))
 		return false;
-	if (!read_ids(v, x.trace_id, x.span_id, x.parent_id != NULL, x.span_id + 10))
+	if (!read_ids(v, x.trace_id, x.span_id, x.parent_id != NULL,
+	              x.parent_id ? x.parent_id : x.span_id))
 		return false;
 	if (TW_UNLIKELY(r->place_cap - r->place_count < TW_TEMPLATE_VALUES_MAX) &&
 	    !tw_request_room_places(r, TW_TEMPLATE_VALUES_MAX))
 		return false;
 	t->spans++;
-	x.hash = hash_of(t, x.name, x.name_n, x.kind, x.parent_id != NULL);
+	x.hash = hash_of(t, x.name, x.name_n, x.kind, x.parent_id != NULL, x.state != NULL);
 	template = known(s, &x, p, end, missed);
 	if (TW_UNLIKELY(!template))
 		return false;
@@ -538,7 +585,7 @@ peek(const struct tw_templates *t, const uint8_t *p, const uint8_t *limit, struc
 {
 	uint32_t n, name_n, kind, two_bytes;
 	const uint8_t *q;
-	bool parent;
+	bool parent, has_state;
 
 	if (TW_UNLIKELY(p >= limit || p[0] != TW_PB_TAG(2, TW_PB_LEN)))
 		return false;
@@ -553,11 +600,17 @@ peek(const struct tw_templates *t, const uint8_t *p, const uint8_t *limit, struc
 		return false;
 	a->p = p;
 	a->end = p + n;
-	parent = two(p + 28) == TAG_PARENT_ID;
-	q = p + (parent ? 38 : 28);
+	q = p + 28;
+	has_state = false;
+	if (TW_UNLIKELY(p[28] == TAG_STATE)) {
+		q += 2 + (p[29] & 0x7f);
+		has_state = true;
+	}
+	parent = two(q) == TAG_PARENT_ID;
+	q += parent ? 10 : 0;
 	name_n = q[1] & 0x7f;
 	kind = q[2 + name_n] == TW_PB_TAG(6, TW_PB_VARINT) ? q[3 + name_n] : TW_KIND_ABSENT;
-	a->slot = image_slot(hash_of(t, q + 2, name_n, kind, parent));
+	a->slot = image_slot(hash_of(t, q + 2, name_n, kind, parent, has_state));
 	return true;
 }
 
@@ -628,13 +681,15 @@ static inline __attribute__((always_inline)) bool take(struct scan *s, struct tw
                                                        const struct ahead *a, uint32_t scope)
 {
 	struct tw_span *v = &s->r->spans[s->r->span_count];
-	const uint8_t *p = a->p;
+	const uint8_t *p = a->p, *q = p;
 	uint64_t end_ns;
 
-	if (!read_ids(v, p + 2, p + 20, im->has_parent, p + 30))
+	if (TW_UNLIKELY(im->has_state))
+		q += 2 + p[29];
+	if (!read_ids(v, p + 2, p + 20, im->has_parent, q + 30))
 		return false;
-	v->start_ns = tw_pb_le64(p + im->start_at);
-	end_ns = tw_pb_le64(p + im->start_at + 9);
+	v->start_ns = tw_pb_le64(q + im->start_at);
+	end_ns = tw_pb_le64(q + im->start_at + 9);
 	v->duration_ns = end_ns - v->start_ns;
 	if (TW_UNLIKELY(end_ns < v->start_ns))
 		return false;
@@ -645,7 +700,7 @@ static inline __attribute__((always_inline)) bool take(struct scan *s, struct tw
 	v->bytes_n = (uint32_t)(a->end - p);
 	memcpy((uint8_t *)v + TW_SPAN_COMMON_AT, im->common, TW_SPAN_COMMON_BYTES);
 	v->scope = scope;
-	add_view(s, v, im->template, im->fixed, im->value_count);
+	add_view(s, v, im->template, im->shared, im->value_count);
 	im->hits++;
 	return true;
 }

@@ -168,6 +168,7 @@ struct shape *shape_add(struct tw_templates *t, const struct prefix *x)
 	sh->bytes = (uint32_t)bytes;
 	sh->used = true;
 	sh->has_parent = x->parent_id != NULL;
+	sh->has_state = x->state != NULL;
 	sh->kind = x->kind;
 	sh->name_n = (uint8_t)x->name_n;
 	memcpy(sh->name, x->name, x->name_n);

@@ -1,4 +1,5 @@
-/* What the scanner has learnt of the spans of one name, kind and parenthood, its shapes.
+/* What the scanner has learnt of the spans of one name, kind and parenthood, with a trace state or
+ * without one: its shapes.
  *
  * A shape is a trie of nodes: each is a run of fields that must be there byte for byte, or one
  * field of which only the value may differ; nodes that may stand in the same place are chained by
@@ -32,6 +33,7 @@ enum node_kind {
 	NODE_RAW = TW_PART_RAW,
 	NODE_FIELD = TW_PART_FIELD,
 	NODE_LEAF,
+	NODE_STATE, /* of an image only: the trace state */
 };
 
 struct node {
@@ -56,7 +58,7 @@ struct shape {
 	uint32_t off;          /* so many more spans it is not asked */
 	uint32_t bytes;        /* of it and its nodes */
 	bool used;
-	bool has_parent;
+	bool has_parent, has_state;
 	uint8_t kind;
 	uint8_t name_n;
 	uint8_t name[];
@@ -81,9 +83,10 @@ struct tw_image {
 	uint32_t hits;                        /* since somebody looked */
 	uint8_t common[TW_SPAN_COMMON_BYTES]; /* of its spans' views */
 	uint16_t value_count;
-	uint8_t start_at; /* of the eight bytes of start; end's are behind its tag */
-	bool has_parent;
-	bool fixed; /* as in the template */
+	uint8_t start_at; /* of the eight bytes of start, if there were no trace state; end's are
+	                     behind its tag */
+	bool has_parent, has_state;
+	bool shared; /* its spans share the template's rest */
 	bool linked;
 	uint32_t pieces_at, places_at; /* bytes from its begin */
 	uint32_t slot;                 /* where it is, if it is linked */
@@ -106,6 +109,12 @@ static inline const struct tw_place *image_places(const struct tw_image *im)
 }
 
 _Static_assert(offsetof(struct tw_image, block) == 64, "what is read of each lies in one line");
+
+/* Its spans share its rest. */
+static inline bool template_is_shared(const struct tw_template *t)
+{
+	return t->fixed && !t->layout.has_state;
+}
 
 struct missed;
 /* Takes spans as long as they look like most and fit into what can be read at once; those that have
@@ -144,10 +153,11 @@ struct tw_templates {
 struct prefix {
 	uint64_t hash;                                 /* of the shape */
 	const uint8_t *trace_id, *span_id, *parent_id; /* parent_id NULL: none */
+	const uint8_t *state;                          /* the trace state; NULL: none */
 	const uint8_t *name;
 	const uint8_t *start, *end;
 	const uint8_t *rest; /* behind it */
-	uint32_t name_n;
+	uint32_t name_n, state_n;
 	uint8_t kind;
 };
 

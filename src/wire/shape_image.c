@@ -33,7 +33,7 @@ static uint32_t elastic_values(const struct tw_template *t, const struct tw_imag
                                const uint8_t *span, const struct tw_place *place)
 {
 	const struct tw_place *was = old ? image_places(old) : NULL;
-	uint32_t elastic = old ? old->elastic : 0;
+	uint32_t elastic = old ? old->elastic : t->layout.has_state; /* the first value */
 
 	for (uint32_t i = 0; i < t->layout.value_count; i++)
 		if (is_odd(tw_template_kind(t, i), span + place[i].at, place[i].n) ||
@@ -52,15 +52,17 @@ static void open_up(const struct draft *d, uint32_t begin, uint32_t at, uint32_t
 		b[i / 32 * 64 + 32 + i % 32] = mask;
 }
 
-/* What of the prefix differs from span to span. */
-static void open_prefix(const struct draft *d, const struct prefix *x)
+/* What of the prefix differs from span to span, as far as it is in the piece. */
+static void open_prefix(const struct draft *d, const struct prefix *x, uint32_t begin, uint32_t end)
 {
-	open_up(d, 0, (uint32_t)(x->trace_id - d->span), 16, 0);
-	open_up(d, 0, (uint32_t)(x->span_id - d->span), 8, 0);
-	if (x->parent_id)
-		open_up(d, 0, (uint32_t)(x->parent_id - d->span), 8, 0);
-	open_up(d, 0, (uint32_t)(x->start - d->span), 8, 0);
-	open_up(d, 0, (uint32_t)(x->end - d->span), 8, 0);
+	const uint8_t *const differs[] = {x->trace_id, x->span_id, x->parent_id, x->start, x->end};
+
+	for (uint32_t i = 0; i < sizeof(differs) / sizeof(differs[0]); i++) {
+		uint32_t at = (uint32_t)(differs[i] - d->span);
+
+		if (differs[i] && at >= begin && at < end)
+			open_up(d, begin, at, i == 0 ? 16 : 8, 0);
+	}
 }
 
 static void draw_bytes(const struct draft *d, uint32_t begin, uint32_t end)
@@ -97,8 +99,7 @@ static void piece(struct draft *d, const struct prefix *x, uint32_t begin, uint3
 		key_n = behind->n;
 	if (d->im) {
 		draw_bytes(d, begin, end);
-		if (begin == 0)
-			open_prefix(d, x);
+		open_prefix(d, x, begin, end);
 		draw_values(d, begin, first, last);
 		*d->piece++ = (struct image_piece){
 		    .n = (uint16_t)(end - begin),
@@ -119,12 +120,20 @@ static void piece(struct draft *d, const struct prefix *x, uint32_t begin, uint3
 	d->pieces++;
 }
 
+/* Behind a piece; its tag and length are not the image's. */
+static const struct tw_part state_part = {.kind = NODE_STATE};
+
 /* All pieces of the span; false: one is too long. */
 static bool pieces(struct draft *d, const struct prefix *x, uint32_t bytes_n)
 {
 	const struct tw_layout *l = &d->t->layout;
 	uint32_t begin = 0, at = (uint32_t)(x->rest - d->span), first = 0, value = 0;
 
+	if (x->state) {
+		piece(d, x, 0, d->place[0].at - 2u, 0, 0, &state_part);
+		begin = d->place[0].at + d->place[0].n;
+		first = value = 1;
+	}
 	for (uint32_t i = 0; i < l->part_count; i++) {
 		const struct tw_part *part = &l->part[i];
 
@@ -155,9 +164,10 @@ static void head(struct tw_image *im, const struct tw_template *t, const struct 
                  const struct prefix *x)
 {
 	im->id = t->id;
-	im->start_at = (uint8_t)(x->start - v->bytes);
+	im->start_at = (uint8_t)(x->start - v->bytes - (x->state ? 2 + x->state_n : 0));
 	im->has_parent = x->parent_id != NULL;
-	im->fixed = t->fixed;
+	im->has_state = x->state != NULL;
+	im->shared = template_is_shared(t);
 	im->value_count = t->layout.value_count;
 	memcpy(im->common, (const uint8_t *)v + TW_SPAN_COMMON_AT, TW_SPAN_COMMON_BYTES);
 }

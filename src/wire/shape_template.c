@@ -9,7 +9,7 @@ struct plan {
 
 static struct plan plan_of(const struct shape *sh, struct node *const *path, uint32_t depth)
 {
-	struct plan p = {.bytes = sh->name_n};
+	struct plan p = {.values = sh->has_state, .bytes = sh->name_n};
 	bool run = false;
 
 	for (uint32_t i = 0; i < depth; i++) {
@@ -36,6 +36,7 @@ static void write_layout(struct tw_layout *l, const struct plan *plan, const str
 	l->name_n = sh->name_n;
 	l->kind = sh->kind;
 	l->has_parent = sh->has_parent;
+	l->has_state = sh->has_state;
 	memcpy((uint8_t *)l + at, sh->name, sh->name_n);
 	at += sh->name_n;
 	for (uint32_t i = 0; i < depth; i++) {
@@ -100,9 +101,11 @@ static void read_layout(struct tw_template *t, const struct tw_keytab *keys)
 {
 	const struct tw_layout *l = &t->layout;
 	uint8_t *slot_of = (uint8_t *)&t->layout + l->size;
-	uint32_t value = 0;
+	uint32_t value = l->has_state; /* which nobody reads from a slot */
 
 	t->fixed = true;
+	*slot_of = TW_KEYS_MAX;
+	slot_of += value;
 	for (uint32_t i = 0; i < l->part_count; i++) {
 		const struct tw_part *part = &l->part[i];
 		const uint8_t *p = tw_layout_bytes(l, part->at);

@@ -51,10 +51,13 @@ struct attribute {
 	uint32_t share;  /* of 16 spans that have it */
 };
 
+enum state_type { NO_STATE, SAME, FEW, OWN, ANY_LENGTH, SELDOM, STATE_NOT_UTF8, STATES };
+
 struct operation {
 	char name[160];
 	uint32_t kind; /* 15: no such field */
-	bool root, empty_status, message, flags, odd_order, unknown, state, backwards;
+	bool root, empty_status, message, flags, odd_order, unknown, backwards;
+	enum state_type state;
 	uint32_t events;
 	uint32_t attributes;
 	struct attribute attribute[ATTRIBUTES];
@@ -90,7 +93,7 @@ static void make_operation(struct rng *r, struct operation *o)
 	o->flags = rng_below(r, 2);
 	o->odd_order = rng_below(r, 12) == 0;
 	o->unknown = rng_below(r, 8) == 0;
-	o->state = rng_below(r, 12) == 0;
+	o->state = rng_below(r, 3) ? NO_STATE : (enum state_type)rng_below(r, STATES);
 	o->backwards = rng_below(r, 12) == 0;
 	o->events = rng_below(r, 6) == 0 ? 1 + rng_below(r, 3) : 0;
 	o->attributes = rng_below(r, ATTRIBUTES + 1);
@@ -179,6 +182,38 @@ static void put_attribute(struct rng *r, struct pb *b, uint32_t field, const str
 	pb_end(b);
 }
 
+static void put_state(struct rng *r, struct pb *b, enum state_type type)
+{
+	char text[160];
+
+	switch (type) {
+	case SAME:
+		pb_str(b, 3, "ot=rv:01020304050607");
+		break;
+	case FEW:
+		pb_str(b, 3,
+		       rng_below(r, 2) ? "vendor=0123456789abcdef0123456789abcdef" : "ot=th:8");
+		break;
+	case OWN:
+		snprintf(text, sizeof(text), "ot=rv:%014" PRIx64 ",a=b", rng_next(r) >> 8);
+		pb_str(b, 3, text);
+		break;
+	case ANY_LENGTH: /* also none, and more than a template has */
+		memset(text, '0' + (int)rng_below(r, 10), sizeof(text));
+		pb_bytes(b, 3, text, rng_below(r, 4) ? rng_below(r, 130) : 126 + rng_below(r, 4));
+		break;
+	case SELDOM:
+		if (rng_below(r, 2))
+			pb_str(b, 3, "x=y");
+		break;
+	case STATE_NOT_UTF8:
+		pb_str(b, 3, rng_below(r, 16) ? "gr\xc3\xbc\xc3\x9f=1" : "gr\xfc\xdf=1");
+		break;
+	default:
+		break;
+	}
+}
+
 static void put_ids(struct rng *r, struct pb *b, const struct operation *o)
 {
 	uint32_t index = rng_below(r, TRACES);
@@ -189,8 +224,7 @@ static void put_ids(struct rng *r, struct pb *b, const struct operation *o)
 
 	pb_bytes(b, 1, id, 16);
 	pb_bytes(b, 2, &span, 8);
-	if (o->state)
-		pb_str(b, 3, "ot=rv:01020304050607");
+	put_state(r, b, o->state);
 	if (!o->root)
 		pb_bytes(b, 4, &parent, 8);
 }
@@ -259,6 +293,7 @@ static void put_request(struct rng *r, struct pb *b, const struct operation *all
 struct held { /* what went in, by trace, in order of arrival */
 	uint8_t *bytes;
 	uint32_t n, series;
+	uint32_t state_off, state_n;
 };
 
 struct store {
@@ -319,6 +354,8 @@ static void keep(void *ctx, struct tw_kept *k, const struct tw_trace_view *t,
 
 		CHECK(same_bytes(out[i].bytes.p, out[i].bytes.n, h->bytes, h->n));
 		CHECK(out[i].series == h->series);
+		CHECK(out[i].tracestate_n == h->state_n);
+		CHECK(h->state_n == 0 || out[i].tracestate_off == h->state_off);
 	}
 	free(out);
 	s->out += n;
@@ -400,8 +437,11 @@ static void store_add(struct store *s, struct rng *r, struct tw_request *req)
 		sp->series = rng_below(r, 5);
 		if (sp->operation && req->operations[sp->operation - 1].fixed)
 			sp->series = req->operations[sp->operation - 1].template->hash % 1000;
-		*h = (struct held){malloc(sp->bytes_n), sp->bytes_n, sp->series};
+		*h = (struct held){malloc(sp->bytes_n), sp->bytes_n, sp->series, 0,
+		                   sp->rest->tracestate_n};
 		CHECK(h->bytes);
+		if (h->state_n > 0)
+			h->state_off = (uint32_t)(sp->rest->tracestate - sp->bytes);
 		memcpy(h->bytes, sp->bytes, sp->bytes_n);
 		bytes += sp->bytes_n;
 		idx[n++] = i;
@@ -419,7 +459,7 @@ struct state {
 	struct tw_templates *large, *tiny;
 	struct tw_request generic, templated, other;
 	struct store store;
-	uint64_t spans, recognised;
+	uint64_t spans, recognised, with_state;
 };
 
 static struct tw_keytab *make_keys(uint32_t from, uint32_t n)
@@ -471,6 +511,7 @@ static void compare(struct state *s, struct rng *r, const struct pb *b)
 
 		s->spans++;
 		s->recognised += sp->operation != 0;
+		s->with_state += sp->operation != 0 && sp->rest->tracestate_n > 0;
 		CHECK(sp->operation <= TW_OPERATIONS_PLACES);
 		CHECK(!sp->operation ||
 		      req->operations[sp->operation - 1].scope == req->scopes[sp->scope].hash);
@@ -521,14 +562,15 @@ int main(int argc, char **argv)
 	large = tw_templates_stats(s.large);
 	tiny = tw_templates_stats(s.tiny);
 	tw_shard_stats_read(s.store.shard, &st);
-	printf("%" PRIu64 " spans, %" PRIu64 " recognised; %" PRIu64 " lessons, %" PRIu64
-	       " evictions; %" PRIu64 " spans out of the buffer, %" PRIu64 " compactions\n",
-	       s.spans, s.recognised, large.learned + tiny.learned, tiny.evicted, s.store.out,
-	       st.compactions);
+	printf("%" PRIu64 " spans, %" PRIu64 " recognised, %" PRIu64 " with a trace state; %" PRIu64
+	       " lessons, %" PRIu64 " evictions; %" PRIu64 " spans out of the buffer, %" PRIu64
+	       " compactions\n",
+	       s.spans, s.recognised, s.with_state, large.learned + tiny.learned, tiny.evicted,
+	       s.store.out, st.compactions);
 	/* A test of what never happens would show nothing. */
 	if (count >= 5000)
-		CHECK(s.recognised > s.spans / 6 && tiny.evicted > 0 && s.store.out > s.spans / 4 &&
-		      st.compactions > 0);
+		CHECK(s.recognised > s.spans / 6 && s.with_state > s.spans / 30 &&
+		      tiny.evicted > 0 && s.store.out > s.spans / 4 && st.compactions > 0);
 	store_deinit(&s.store);
 	tw_request_deinit(&s.generic);
 	tw_request_deinit(&s.templated);

@@ -5,11 +5,11 @@
  * what they found; `buffer` writes a template once a segment and of each span only what differs.
  * Nobody else looks inside.
  *
- * Only spans in the form that every SDK writes have one: trace id, span id, parent id or none,
- * name, kind or none, start and end, in the order of their numbers and in their short forms; then
- * the parts of the layout. Life: made by a scanner's cache; when that drops it, it lives on until
- * the requests that may have spans of it were reset (tw/model/operations.h). Immutable but for the
- * scanner's own; others may read it while their request lives. */
+ * Only spans in the form that every SDK writes have one: trace id, span id, trace state or none,
+ * parent id or none, name, kind or none, start and end, in the order of their numbers and in their
+ * short forms; then the parts of the layout. Life: made by a scanner's cache; when that drops it,
+ * it lives on until the requests that may have spans of it were reset (tw/model/operations.h).
+ * Immutable but for the scanner's own; others may read it while their request lives. */
 #ifndef TW_MODEL_TEMPLATE_H
 #define TW_MODEL_TEMPLATE_H
 
@@ -17,6 +17,7 @@
 
 #define TW_TEMPLATE_VALUES_MAX 32u        /* values that differ, of one span */
 #define TW_TEMPLATE_SPAN_MAX   UINT16_MAX /* bytes of a span with a template */
+#define TW_TEMPLATE_NAME_MAX   127u       /* of its name, of its trace state */
 #define TW_KIND_ABSENT         0xffu
 
 enum tw_part_kind {
@@ -40,10 +41,12 @@ struct tw_part {
 struct tw_layout {
 	uint32_t size; /* of all of it */
 	uint16_t part_count;
-	uint16_t value_count; /* parts that are not BYTES */
-	uint16_t name_n;
+	uint16_t value_count; /* the trace state, and parts that are not BYTES */
+	uint8_t name_n;
 	uint8_t kind; /* the byte behind its tag; TW_KIND_ABSENT: there is no such field */
-	uint8_t has_parent;
+	bool has_parent;
+	bool has_state; /* a trace state of 1 to TW_TEMPLATE_NAME_MAX bytes: the first value that
+	                   differs, a TEXT without a part */
 	struct tw_part part[];
 };
 
@@ -54,7 +57,8 @@ struct tw_place {
 };
 
 /* What few ask of a span, and what is mostly the same in all spans of a template: those share the
- * template's, others have their own in the request. */
+ * template's, others have their own in the request, of which the slots may still be the
+ * template's. */
 struct tw_span_rest {
 	uint64_t slots_set; /* bit k: slots[k] is valid */
 	struct tw_value
@@ -78,8 +82,8 @@ struct tw_template {
 	struct tw_template *next_dropped;
 	uint64_t dropped_at; /* a request that began later has no span of it */
 	/* Immutable. */
-	_Alignas(64) struct tw_span_rest rest; /* its spans', if it is fixed; else without the
-	                                          values that differ */
+	_Alignas(64) struct tw_span_rest rest; /* its spans', if it is fixed and they have no trace
+	                                          state; else without the values that differ */
 	uint8_t kind, status;                  /* as in tw_span */
 	/* What packing needs, in one line with the layout's head. */
 	_Alignas(64) uint64_t kinds; /* of the differing values, the first in the low bits: two

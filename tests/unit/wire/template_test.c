@@ -128,6 +128,116 @@ static void a_value_that_nobody_reads_may_differ(void **state)
 	deinit(&x);
 }
 
+/* ---- trace states ---- */
+
+/* One request with one span, whose trace state is n bytes, and which has as many values that
+ * differ, all of one length. */
+static const struct tw_span *scan_state(struct fixture *x, const char *text, size_t n,
+                                        uint32_t values)
+{
+	uint64_t id[2] = {++number, 1}, span = number;
+
+	pb_clear(&x->b);
+	pb_begin(&x->b, 1);
+	pb_begin(&x->b, 2);
+	pb_begin(&x->b, 2);
+	pb_bytes(&x->b, 1, id, 16);
+	pb_bytes(&x->b, 2, &span, 8);
+	pb_bytes(&x->b, 3, text, n);
+	pb_str(&x->b, 5, "GET /");
+	pb_fixed64(&x->b, 7, 1000 + number);
+	pb_fixed64(&x->b, 8, 2000 + number);
+	pb_attr(&x->b, 9, "http.route", "/");
+	for (uint32_t i = 0; i < values; i++) {
+		char key[16], value[16];
+
+		snprintf(key, sizeof(key), "key.%u", i);
+		snprintf(value, sizeof(value), "%08" PRIu64, number);
+		pb_attr(&x->b, 9, key, value);
+	}
+	pb_end(&x->b);
+	pb_end(&x->b);
+	pb_end(&x->b);
+	return scan_it(x);
+}
+
+/* A new text, a known one, one of another length, one that is not ASCII, the longest. */
+static void a_trace_state_may_differ(void **state)
+{
+	char longest[TW_TEMPLATE_NAME_MAX + 1];
+	const char *const texts[] = {
+	    "ot=th:8", "ot=th:8", "ot=th:c", "congo=t61rcWkgMzE", "x=gr\xc3\xbc\xc3\x9f",
+	    longest,   "a"};
+	struct fixture x;
+
+	(void)state;
+	memset(longest, 'x', sizeof(longest) - 1);
+	longest[sizeof(longest) - 1] = '\0';
+	init(&x, 1 << 20);
+	for (int i = 0; i < 3; i++)
+		(void)scan_state(&x, "ot=th:8", 7, 0);
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		const struct tw_span *s = scan_state(&x, texts[i], strlen(texts[i]), 0);
+
+		assert_true(s->operation != 0);
+		assert_int_equal(s->flags, TW_SPAN_ROOT | TW_SPAN_TRACESTATE);
+		assert_int_equal(s->rest->tracestate_n, strlen(texts[i]));
+		assert_memory_equal(s->rest->tracestate, texts[i], strlen(texts[i]));
+		assert_ptr_equal(s->rest->tracestate, s->bytes + 30);
+		assert_int_equal(s->rest->name_n, 5);
+		assert_int_equal(s->rest->slots_set, 1u << KEY_ROUTE);
+		assert_memory_equal(s->rest->slots[KEY_ROUTE].p, "/", 1);
+		assert_int_equal(s->start_ns, 1000 + number);
+		assert_int_equal(s->duration_ns, 1000);
+		assert_int_equal(x.r.places[s->places].at, 30);
+		assert_int_equal(x.r.places[s->places].n, strlen(texts[i]));
+	}
+	assert_true(template_of(&x)->layout.has_state);
+	assert_true(template_of(&x)->fixed);
+	assert_int_equal(template_of(&x)->layout.value_count, 1);
+	assert_int_equal(tw_templates_stats(x.o.templates).templates, 1);
+	deinit(&x);
+}
+
+static void an_odd_trace_state_is_read_without_a_template(void **state)
+{
+	char text[TW_TEMPLATE_NAME_MAX + 1];
+	const struct tw_span *s;
+	struct fixture x;
+
+	(void)state;
+	memset(text, 'x', sizeof(text));
+	init(&x, 1 << 20);
+	for (int i = 0; i < 4; i++) {
+		s = scan_state(&x, text, sizeof(text), 0);
+		assert_int_equal(s->operation, 0);
+		assert_int_equal(s->rest->tracestate_n, sizeof(text));
+		s = scan_state(&x, "", 0, 0);
+		assert_int_equal(s->operation, 0);
+		assert_int_equal(s->flags, TW_SPAN_ROOT);
+	}
+	assert_int_equal(tw_templates_stats(x.o.templates).shapes, 0);
+	deinit(&x);
+}
+
+static void a_trace_state_is_one_of_the_values(void **state)
+{
+	struct fixture x;
+
+	(void)state;
+	init(&x, 1 << 20);
+	for (int i = 0; i < 4; i++)
+		(void)scan_state(&x, "ot=th:8", 7, TW_TEMPLATE_VALUES_MAX - 1);
+	assert_true(scan_state(&x, "a=b", 3, TW_TEMPLATE_VALUES_MAX - 1)->operation != 0);
+	assert_int_equal(template_of(&x)->layout.value_count, TW_TEMPLATE_VALUES_MAX);
+	deinit(&x);
+	init(&x, 1 << 20);
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(scan_state(&x, "ot=th:8", 7, TW_TEMPLATE_VALUES_MAX)->operation,
+		                 0);
+	deinit(&x);
+}
+
 /* What is recognised at sight must be what is recognised otherwise: lengths that were not there
  * before, text that is not ASCII, and what is no text at all. */
 static void a_value_may_have_any_length_and_be_any_text(void **state)
@@ -489,6 +599,9 @@ int main(void)
 	    cmocka_unit_test(a_name_is_learnt_when_it_comes_again),
 	    cmocka_unit_test(a_value_that_nobody_reads_may_differ),
 	    cmocka_unit_test(a_value_may_have_any_length_and_be_any_text),
+	    cmocka_unit_test(a_trace_state_may_differ),
+	    cmocka_unit_test(an_odd_trace_state_is_read_without_a_template),
+	    cmocka_unit_test(a_trace_state_is_one_of_the_values),
 	    cmocka_unit_test(values_that_are_read_are_branches_as_long_as_they_are_few),
 	    cmocka_unit_test(another_generation_forgets),
 	    cmocka_unit_test(names_that_never_repeat_take_no_memory),
