@@ -97,6 +97,7 @@ static void set_options(struct drive *d)
 	                                     .trace_bytes_max = 64u << 20,
 	                                     .verdict_bytes_max = 64u << 20,
 	                                     .verdict_keep_ns = 3600 * TW_NS_PER_S};
+	sh->templates_bytes_max = TW_TEMPLATES_BYTES_MAX;
 	sh->dests = &d->dest;
 	sh->dest_count = 1;
 	sh->spans_max = TW_REQUEST_SPANS_MAX;

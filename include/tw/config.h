@@ -24,6 +24,7 @@ struct tw_config {
 		uint32_t connections_max;
 	} receive;
 	struct tw_buffer_opts buffer; /* resolved */
+	uint64_t templates_bytes_max; /* of one worker; resolved, no key */
 	struct tw_dest_opts forward[TW_DESTINATIONS_MAX];
 	uint32_t forward_count; /* ≥ 1 */
 	struct tw_metrics_opts metrics;

@@ -71,9 +71,18 @@ static uint64_t at_least(uint64_t v, uint64_t min)
 	return v < min ? min : v;
 }
 
+/* What a worker may learn of its spans. As much again may be held, dropped, while a request takes
+ * long. */
+static uint64_t templates_of(uint64_t memory, uint32_t workers)
+{
+	uint64_t part = at_least(memory / 40 / workers, TW_TEMPLATES_BYTES_MIN);
+
+	return part < TW_TEMPLATES_BYTES_MAX ? part : TW_TEMPLATES_BYTES_MAX;
+}
+
 /* memory_max in parts: half for the buffer, a fifth for bodies in flight, a tenth for the
- * destinations' queues, a twentieth for verdicts; the rest is for series, tables, code and the
- * allocator's slack. */
+ * destinations' queues, a twentieth for verdicts, a twentieth for templates; the rest is for
+ * series, tables, code and the allocator's slack. */
 static void divide_memory(struct tw_config *c, const struct tw_config_env *env)
 {
 	uint64_t m;
@@ -90,6 +99,7 @@ static void divide_memory(struct tw_config *c, const struct tw_config_env *env)
 		if (c->buffer.verdict_bytes_max > GIB)
 			c->buffer.verdict_bytes_max = GIB;
 	}
+	c->templates_bytes_max = templates_of(m, c->workers);
 	for (uint32_t d = 0; d < c->forward_count; d++)
 		if (c->forward[d].queue_bytes_max == TW_AUTO) {
 			uint64_t part = m / 10 / c->forward_count;

@@ -89,7 +89,7 @@ static int create_rest(struct tw_core *c, const struct tw_transport *transports,
 	c->red = tw_red_worker(c->s->red, c->index);
 	c->rows = tw_calloc(TW_RULE_IDS_MAX, sizeof(*c->rows));
 	c->pub_rows = tw_calloc(TW_RULE_IDS_MAX * TW_RULE_ROW_WORDS, sizeof(tw_counter));
-	c->templates = tw_templates_create(c->s->key, TW_TEMPLATES_BYTES_MAX);
+	c->templates = tw_templates_create(c->s->key, c->s->templates_bytes_max);
 	if (c->rows == NULL || c->pub_rows == NULL || c->templates == NULL)
 		return TW_ENOMEM;
 	if (create_rings(c) != 0 || create_dests(c, transports, seed, taken) != 0)

@@ -85,6 +85,7 @@ struct tw_core_shared { /* what all cores share; outlives them */
 	struct tw_budget
 	    *views; /* bytes of the requests' views in flight: part of the bodies' budget */
 	struct tw_buffer_opts buffer;
+	uint64_t templates_bytes_max;               /* of a core */
 	_Atomic(struct tw_generation *) generation; /* the newest */
 	struct tw_generation *_Atomic live[4]; /* by number & 3: the ones that may still be met */
 	struct tw_core *cores[TW_WORKERS_MAX];

@@ -99,6 +99,7 @@ static int create_shared(struct tw_engine *e, struct tw_buf *report)
 	s->clock = e->clock;
 	s->book = &e->book;
 	s->buffer = c->buffer;
+	s->templates_bytes_max = c->templates_bytes_max;
 	s->dests = c->forward;
 	s->dest_count = c->forward_count;
 	s->spans_max = TW_REQUEST_SPANS_MAX;

@@ -314,6 +314,7 @@ struct sim *sim_create(const struct sim_config *c)
 	    .verdict_bytes_max = 1u << 20,
 	    .verdict_keep_ns = c->verdict_keep_ns != 0 ? c->verdict_keep_ns : 3600 * SIM_S,
 	};
+	sh->templates_bytes_max = TW_TEMPLATES_BYTES_MAX;
 	sh->dests = s->dests;
 	sh->dest_count = c->dest_count != 0 ? c->dest_count : 1;
 	sh->spans_max = 1000000;

@@ -20,6 +20,7 @@
 #define TW_DESTINATIONS_MAX       8u
 #define TW_SEGMENT_BYTES          (1u << 20)
 #define TW_OPERATIONS_PLACES      16384u      /* operations that one worker knows */
-#define TW_TEMPLATES_BYTES_MAX    (16u << 20) /* what one worker has learnt of its spans */
+#define TW_TEMPLATES_BYTES_MAX    (16u << 20) /* what one worker has learnt of its spans, */
+#define TW_TEMPLATES_BYTES_MIN    (1u << 18)  /* or less where memory_max is small */
 
 #endif

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "tw/base/mem.h"
+#include "tw/base/limits.h"
 #include "tw/config.h"
 
 static const char *get(void *ctx, const char *name)
@@ -93,8 +94,24 @@ static void test_defaults(void **state)
 	assert_int_equal(l.c->drain.most_ns, 20 * TW_NS_PER_S);
 	/* The parts fit into the whole. */
 	assert_true(l.c->buffer.bytes_max + l.c->receive.bodies_bytes_max +
-	                l.c->buffer.verdict_bytes_max + l.c->forward[0].queue_bytes_max <=
+	                l.c->buffer.verdict_bytes_max + l.c->forward[0].queue_bytes_max +
+	                2 * l.c->workers * l.c->templates_bytes_max <=
 	            l.c->memory_max);
+	done(&l);
+}
+
+static void test_templates_are_a_part_of_the_memory(void **state)
+{
+	struct loaded l = load("workers: 1\nmemory_max: 1GiB\n");
+
+	(void)state;
+	assert_int_equal(l.c->templates_bytes_max, TW_TEMPLATES_BYTES_MAX);
+	done(&l);
+	l = load("workers: 4\nmemory_max: 1GiB\n");
+	assert_int_equal(l.c->templates_bytes_max, (1u << 30) / 40 / 4);
+	done(&l);
+	l = load("workers: 200\nmemory_max: 1GiB\n");
+	assert_int_equal(l.c->templates_bytes_max, TW_TEMPLATES_BYTES_MIN);
 	done(&l);
 }
 
@@ -325,6 +342,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_defaults),
+	    cmocka_unit_test(test_templates_are_a_part_of_the_memory),
 	    cmocka_unit_test(test_values),
 	    cmocka_unit_test(CFG_04_unknown_key),
 	    cmocka_unit_test(test_wrong_values),
