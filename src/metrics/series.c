@@ -5,6 +5,7 @@
 #include "tw/base/mem.h"
 
 #define SLOTS_FIRST 1024u
+#define MOVES_EACH  2u /* taken along by each new series: all are there before the next doubling */
 
 struct tw_series_lock {
 	pthread_mutex_t mutex;
@@ -35,6 +36,8 @@ int tw_series_init(struct tw_series_table *t, uint32_t series_max)
 	t->refs = tw_calloc((size_t)series_max + 1, sizeof(t->refs[0]));
 	t->lock = tw_alloc(sizeof(*t->lock));
 	struct tw_series_slots *s = slots_create(t, SLOTS_FIRST);
+	if (s != NULL)
+		atomic_init(&s->whole, true);
 	atomic_init(&t->slots, s);
 	if (t->chunks == NULL || t->refs == NULL || t->lock == NULL || s == NULL ||
 	    pthread_mutex_init(&t->lock->mutex, NULL) != 0) {
@@ -91,7 +94,7 @@ bool tw_series_same(const struct tw_series *s, const struct tw_series_key *k)
 	return true;
 }
 
-const struct tw_series *tw_series_find(const struct tw_series_table *t,
+static const struct tw_series *find_in(const struct tw_series_table *t,
                                        const struct tw_series_slots *slots,
                                        const struct tw_series_key *k)
 {
@@ -109,6 +112,17 @@ const struct tw_series *tw_series_find(const struct tw_series_table *t,
 	}
 }
 
+const struct tw_series *tw_series_find(const struct tw_series_table *t,
+                                       const struct tw_series_slots *slots,
+                                       const struct tw_series_key *k)
+{
+	/* First: what is moved meanwhile is in the older one still. */
+	bool whole = atomic_load_explicit(&slots->whole, memory_order_acquire);
+	const struct tw_series *s = find_in(t, slots, k);
+
+	return s != NULL || whole ? s : find_in(t, slots->older, k);
+}
+
 static void slots_put(struct tw_series_slots *slots, uint64_t hash, uint32_t ref)
 {
 	uint64_t i = hash;
@@ -119,20 +133,33 @@ static void slots_put(struct tw_series_slots *slots, uint64_t hash, uint32_t ref
 	                      memory_order_release);
 }
 
+/* Some more of the older ones. */
+static void slots_move(struct tw_series_table *t, struct tw_series_slots *s)
+{
+	for (uint32_t i = 0; i < MOVES_EACH && s->moved < s->moves; i++) {
+		uint32_t id = ++s->moved;
+
+		slots_put(s, tw_series_by_id(t, id)->hash, t->refs[id]);
+	}
+	if (s->moved == s->moves)
+		atomic_store_explicit(&s->whole, true, memory_order_release);
+}
+
 /* Room for one more series at a load of one half at most; NULL: no memory. */
 static struct tw_series_slots *slots_ready(struct tw_series_table *t, uint32_t count)
 {
 	struct tw_series_slots *s = atomic_load_explicit(&t->slots, memory_order_relaxed);
 	struct tw_series_slots *more;
 
+	slots_move(t, s);
 	if (((uint64_t)count + 1) * 2 <= s->mask + 1)
 		return s;
+	TW_ASSERT(s->moved == s->moves);
 	more = slots_create(t, (s->mask + 1) * 2);
 	if (more == NULL)
 		return NULL;
-	for (uint32_t id = 1; id <= count; id++)
-		slots_put(more, tw_series_by_id(t, id)->hash, t->refs[id]);
 	more->older = s;
+	more->moves = count;
 	atomic_store_explicit(&t->slots, more, memory_order_release);
 	return more;
 }

@@ -2,9 +2,11 @@
  *
  * Records are append-only and never move; the table holds references to them under a tag of 32 hash
  * bits. Look-ups take no lock: a slot is published with release after its record is whole. A table
- * that gets half full is replaced by one twice as large; the old one stays until the end, so a
- * reader that still probes it only misses what is newer, and asks again under the lock. Once the
- * cap is reached nothing is added any more, and misses need no lock either.
+ * that gets half full is replaced by one twice as large, and each series that is made from then on
+ * takes two of the old ones along, so that nobody waits for all of them; until all are there, what
+ * is not found is looked up in the older table, too. That one stays until the end, so a reader that
+ * still probes it only misses what is newer, and asks again under the lock. Once the cap is reached
+ * nothing is added any more, and misses need no lock either.
  *
  * Memory: series_max x 4 bytes, 8 to 16 bytes of table a series in use (as much again for outgrown
  * ones), and the records: 24 bytes, 2 a label, and the values. Values of all series together take
@@ -46,6 +48,8 @@ static inline const uint8_t *tw_series_values(const struct tw_series *s)
 struct tw_series_slots {
 	uint64_t mask;
 	struct tw_series_slots *older;
+	uint32_t moved, moves;   /* ids up to `moved` of the older one's `moves` are here [lock] */
+	_Atomic bool whole;      /* all of them; release after the last */
 	_Atomic uint64_t slot[]; /* tag << 32 | reference; 0: free */
 };
 
@@ -83,7 +87,8 @@ static inline const struct tw_series *tw_series_by_id(const struct tw_series_tab
 
 bool tw_series_same(const struct tw_series *s,
                     const struct tw_series_key *k); /* hashes are not compared */
-/* The record of k in these slots, or NULL. Lock-free. [any] */
+/* The record of k in these slots or, while they are not whole, the older ones; or NULL. Lock-free.
+ * [any] */
 const struct tw_series *tw_series_find(const struct tw_series_table *t,
                                        const struct tw_series_slots *slots,
                                        const struct tw_series_key *k);
