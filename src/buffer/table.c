@@ -27,18 +27,27 @@ static bool array_make(struct tw_table *t, struct tw_table_array *a, uint64_t sl
 		tw_pool_release_overhead(t->pool, bytes);
 		return false;
 	}
-	/* Every probe of a large table misses the TLB otherwise. A hint: refused, it costs time
-	 * only. */
-	if (bytes >= HUGE_PAGE)
-		(void)madvise(a->slots, bytes, MADV_HUGEPAGE);
 	a->mask = (uint32_t)(slots - 1);
 	return true;
+}
+
+/* Every probe of a large table misses the TLB unless its pages are huge. Asked for when all of them
+ * are there: the kernel puts them together in its own time. Asked for before, a fault would be for
+ * two megabytes at once, which takes the worker up to 15 ms where a guest's memory is its host's. A
+ * hint: refused, it costs time only. */
+static void array_huge(const struct tw_table_array *a, bool on)
+{
+	uint64_t bytes = array_bytes(a->mask);
+
+	if (bytes >= HUGE_PAGE)
+		(void)madvise(a->slots, bytes, on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
 static void array_drop(struct tw_table *t, struct tw_table_array *a)
 {
 	if (!a->slots)
 		return;
+	array_huge(a, false); /* whoever has the memory next */
 	tw_free(a->slots);
 	tw_pool_release_overhead(t->pool, array_bytes(a->mask));
 	a->slots = NULL;
@@ -119,6 +128,7 @@ static void clear_some(struct tw_table *t)
 	if (t->cursor == (uint64_t)t->next.mask + 1) {
 		t->cursor = 0;
 		t->moving = true;
+		array_huge(&t->next, true);
 	}
 }
 
