@@ -4,10 +4,10 @@
 #include "tw/base/error.h"
 #include "tw/base/mem.h"
 
-#define HEADS_MAX        (TW_SEGMENT_BYTES / 6) /* of a segment; then it takes no more templates */
+#define HEADS_MAX        (TW_SEGMENT_BYTES / 2) /* of a segment; then it takes no more templates */
 #define CROWDED_SEGMENTS 32u                    /* then it is tried again */
 #define HEADS_SMALL      4096u
-#define HEAD_SLOTS       4096u /* past half of them a head may be written twice: correct, and rare */
+#define HEAD_SLOTS       16384u /* past half of them a head may be written twice: correct, and rare */
 
 static void free_arrays(struct tw_log *l)
 {

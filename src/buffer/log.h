@@ -52,7 +52,7 @@ struct tw_op_slot {               /* operations of the open segment: what packin
 	uint8_t pad[9];
 };
 _Static_assert(sizeof(struct tw_op_slot) == 64, "a line");
-#define TW_LOG_OPERATIONS 4096u
+#define TW_LOG_OPERATIONS 16384u
 /* Twice a span of 4 KiB, its heads, its template of at most 17 KiB, its texts' places. */
 #define TW_LOG_ROOMY (48u << 10)
 #define TW_LOG_TEXTS 4096u
