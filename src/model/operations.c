@@ -116,7 +116,7 @@ struct tw_operation *tw_operations_add(struct tw_operations *o, struct tw_templa
 		if (!op->template)
 			break; /* never used, so it is no further away */
 	}
-	o->added++;
+	o->displaced += at->template != NULL && at->stamp > o->forgotten;
 	if (at->template && !is_unused(o, at))
 		return NULL;
 	*at = (struct tw_operation){.template = t,

@@ -519,11 +519,13 @@ static struct scan scan_of(const struct tw_scan_opts *o, struct tw_request *out)
 
 /* ---- a request, at once or in steps ---- */
 
-/* Where there are more operations than the tables have room for, nearly every span begins one, and
- * to look for it costs more than to read the span: then it is left for a while. */
+/* Where there are more operations than the table has room for, nearly every span begins one in the
+ * place of another, and to look for it costs more than to read the span: then it is left for a
+ * while. That many are new is no sign of it: so they are after each reload. */
 static bool is_crowded(struct tw_templates *t, size_t bytes)
 {
-	uint64_t spans = t->spans - t->window, added = t->operations->added - t->added;
+	uint64_t spans = t->spans - t->window;
+	uint64_t displaced = t->operations->displaced - t->displaced;
 
 	if (t->rest > 0) {
 		t->rest -= bytes < t->rest ? bytes : t->rest;
@@ -532,8 +534,8 @@ static bool is_crowded(struct tw_templates *t, size_t bytes)
 	if (spans < CROWD_WINDOW)
 		return false;
 	t->window = t->spans;
-	t->added = t->operations->added;
-	t->rest = added > spans / 4 ? CROWD_REST : 0;
+	t->displaced = t->operations->displaced;
+	t->rest = displaced > spans / 4 ? CROWD_REST : 0;
 	return t->rest > 0;
 }
 

@@ -6,6 +6,16 @@
 
 #define EVICT_STEPS 64u
 
+/* A quarter of bytes_max, if it is the most of it that is touched. */
+static uint32_t places_of(size_t bytes_max)
+{
+	uint32_t places = TW_OPERATIONS_MAX;
+
+	while (places > TW_OPERATIONS_MIN && places * sizeof(struct tw_operation) > bytes_max / 4)
+		places /= 2;
+	return places;
+}
+
 struct tw_templates *tw_templates_create(struct tw_hash_key key, size_t bytes_max)
 {
 	struct tw_templates *t = tw_calloc(1, sizeof(*t));
@@ -14,7 +24,7 @@ struct tw_templates *tw_templates_create(struct tw_hash_key key, size_t bytes_ma
 		return NULL;
 	t->key = key;
 	t->bytes_max = bytes_max;
-	t->operations = tw_operations_create(TW_OPERATIONS_PLACES);
+	t->operations = tw_operations_create(places_of(bytes_max));
 	if (!t->operations) {
 		tw_free(t);
 		return NULL;
@@ -118,6 +128,7 @@ void tw_templates_generation(struct tw_templates *t, uint32_t generation)
 	/* Slots have other numbers now, or other keys are read; and what was found for operations
 	 * is not found with new templates. */
 	clear(t);
+	tw_operations_forget(t->operations);
 	t->generation = generation;
 }
 

@@ -16,7 +16,7 @@
 #define SHAPE_SLOTS      16384u
 #define SHAPE_SEEN       4096u
 #define SCOPES_SEEN      256u
-#define CROWD_WINDOW     8192u /* spans; where a quarter of so many has a new operation, … */
+#define CROWD_WINDOW     8192u /* spans; where a quarter of so many displaces an operation, … */
 #define CROWD_REST       (UINT64_C(160) << 20) /* … so many bytes are read without templates */
 #define SHAPE_NODES_MAX  128u
 #define SHAPE_ALTS_MAX   12u  /* nodes in one place */
@@ -131,9 +131,9 @@ scan_known_fn scan_known, scan_known_avx2;
 struct tw_templates {
 	struct tw_hash_key key;
 	size_t bytes, bytes_max;
-	uint64_t spans, learns; /* the credit */
-	uint64_t window, added; /* spans and new operations when the window began */
-	uint64_t rest;          /* bytes that are read without */
+	uint64_t spans, learns;     /* the credit */
+	uint64_t window, displaced; /* spans, and operations' own, when the window began */
+	uint64_t rest;              /* bytes that are read without */
 	struct tw_operations *operations;
 	scan_run_fn *run;
 	scan_known_fn *known;

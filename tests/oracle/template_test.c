@@ -17,6 +17,7 @@
 #include "tw/base/limits.h"
 #include "tw/base/mem.h"
 #include "tw/buffer.h"
+#include "tw/model/operations.h"
 #include "tw/wire.h"
 
 #define OPERATIONS 48u
@@ -512,7 +513,7 @@ static void compare(struct state *s, struct rng *r, const struct pb *b)
 		s->spans++;
 		s->recognised += sp->operation != 0;
 		s->with_state += sp->operation != 0 && sp->rest->tracestate_n > 0;
-		CHECK(sp->operation <= TW_OPERATIONS_PLACES);
+		CHECK(sp->operation <= TW_OPERATIONS_MAX);
 		CHECK(!sp->operation ||
 		      req->operations[sp->operation - 1].scope == req->scopes[sp->scope].hash);
 	}

@@ -19,15 +19,19 @@
 
 #include "tw/model/span.h"
 
-#define TW_OPERATIONS_PROBES 8u  /* places where an operation may be */
-#define TW_OPERATIONS_LAG    64u /* stamps by which a place's may be behind */
+#define TW_OPERATIONS_PROBES 8u    /* places where an operation may be */
+#define TW_OPERATIONS_LAG    64u   /* stamps by which a place's may be behind */
+#define TW_OPERATIONS_MIN    4096u /* places of a scanner's table */
+#define TW_OPERATIONS_MAX    65536u
 
 struct tw_operations {
 	struct tw_operation *place;         /* on a line's begin */
 	uint64_t mask;                      /* places − 1 */
 	uint64_t stamp;                     /* of the request that began last */
 	uint64_t ids;                       /* given to templates */
-	uint64_t added;                     /* new ones, and those that found no place */
+	uint64_t forgotten;                 /* the stamp at that time */
+	uint64_t displaced;                 /* times that a new one took another's place, or
+	                                       found none */
 	struct tw_request *oldest, *newest; /* of those that were not reset, as they began */
 	struct tw_template *dropped, **dropped_end; /* in that order */
 	size_t dropped_bytes;
@@ -43,6 +47,12 @@ void tw_operations_destroy(struct tw_operations **o);
 /* From here to its reset the request's spans may have some of them. */
 void tw_operations_begin(struct tw_operations *o, struct tw_request *r);
 void tw_operations_end(struct tw_operations *o, struct tw_request *r); /* its reset calls it */
+
+/* No operation that is there is used again. */
+static inline void tw_operations_forget(struct tw_operations *o)
+{
+	o->forgotten = o->stamp;
+}
 
 /* Never given twice. */
 uint64_t tw_operations_id(struct tw_operations *o);

@@ -508,6 +508,25 @@ static void where_each_span_begins_an_operation_templates_rest(void **state)
 	deinit(&x);
 }
 
+/* Each has a place; after a reload they are all new once more. */
+static void many_new_operations_are_no_crowd(void **state)
+{
+	struct fixture x;
+
+	(void)state;
+	init(&x, 1 << 20);
+	for (uint32_t generation = 1; generation < 4; generation++) {
+		(void)tw_templates_generation(x.o.templates, generation);
+		for (int i = 0; i < 9000; i++) {
+			char service[32];
+
+			snprintf(service, sizeof(service), "service-%d", i % 3000);
+			assert_true(scan_of_resource(&x, service)->operation != 0 || i < 3);
+		}
+	}
+	deinit(&x);
+}
+
 /* A body of one scope with 20 spans of one operation, and a scan of its first few. */
 static struct tw_scan *scan_some(struct fixture *x)
 {
@@ -609,6 +628,7 @@ int main(void)
 	    cmocka_unit_test(a_shape_has_a_bounded_size),
 	    cmocka_unit_test(operations_are_told_apart_by_what_follows_their_spans),
 	    cmocka_unit_test(where_each_span_begins_an_operation_templates_rest),
+	    cmocka_unit_test(many_new_operations_are_no_crowd),
 	    cmocka_unit_test(a_group_that_is_left_out_leaves_its_operations_unused),
 	    cmocka_unit_test(steps_of_two_scans_in_turns_share_templates),
 	    cmocka_unit_test(after_a_reload_the_steps_go_on_without_templates),
