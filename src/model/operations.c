@@ -20,7 +20,8 @@ struct tw_operations *tw_operations_create(uint32_t places)
 		return NULL;
 	}
 	o->place = (struct tw_operation *)(((uintptr_t)o->block + 63) & ~(uintptr_t)63);
-	o->mask = places - 1;
+	o->places = places;
+	o->mask = (places < TW_OPERATIONS_MIN ? places : TW_OPERATIONS_MIN) - 1;
 	o->dropped_end = &o->dropped;
 	return o;
 }
@@ -101,6 +102,21 @@ static bool is_unused(const struct tw_operations *o, const struct tw_operation *
 	return op->stamp + TW_OPERATIONS_LAG <= (o->oldest ? o->oldest->stamp : o->stamp);
 }
 
+/* A new one is to take the place of one that may still come, or finds none. More places come into
+ * use when that was so often; an operation that belongs into another one then is found no more,
+ * and comes there as a new one. */
+static void displace(struct tw_operations *o)
+{
+	if (o->mask + 1 == o->places) {
+		o->displaced++;
+		return;
+	}
+	if (++o->tight < (o->mask + 1) / 8)
+		return;
+	o->tight = 0;
+	o->mask = 2 * o->mask + 1;
+}
+
 struct tw_operation *tw_operations_add(struct tw_operations *o, struct tw_template *t,
                                        uint64_t scope)
 {
@@ -116,7 +132,8 @@ struct tw_operation *tw_operations_add(struct tw_operations *o, struct tw_templa
 		if (!op->template)
 			break; /* never used, so it is no further away */
 	}
-	o->displaced += at->template != NULL && at->stamp > o->forgotten;
+	if (at->template && at->stamp > o->forgotten)
+		displace(o);
 	if (at->template && !is_unused(o, at))
 		return NULL;
 	*at = (struct tw_operation){.template = t,

@@ -10,7 +10,8 @@
  * place, and each write takes its line from them.
  *
  * A new generation of rules learns its templates anew; the ids are others then, so nothing of the
- * old one is found. Memory: 64 bytes a place, touched as they are used.
+ * old one is found. Memory: 64 bytes a place, touched as they are used; where there are few
+ * operations they lie near each other, as only the first places are in use until those are tight.
  *
  * Threads: one owner, the scanner's. Others may read the places of a request that they were
  * handed, as they were when it was. */
@@ -21,17 +22,18 @@
 
 #define TW_OPERATIONS_PROBES 8u    /* places where an operation may be */
 #define TW_OPERATIONS_LAG    64u   /* stamps by which a place's may be behind */
-#define TW_OPERATIONS_MIN    4096u /* places of a scanner's table */
+#define TW_OPERATIONS_MIN    4096u /* places of a scanner's table; at first no more are in use */
 #define TW_OPERATIONS_MAX    65536u
 
 struct tw_operations {
 	struct tw_operation *place;         /* on a line's begin */
-	uint64_t mask;                      /* places − 1 */
+	uint64_t mask;                      /* places in use − 1 */
+	uint32_t places, tight;             /* of them all; times that a new one took another's
+	                                       place since more came into use */
 	uint64_t stamp;                     /* of the request that began last */
 	uint64_t ids;                       /* given to templates */
 	uint64_t forgotten;                 /* the stamp at that time */
-	uint64_t displaced;                 /* times that a new one took another's place, or
-	                                       found none */
+	uint64_t displaced;                 /* such times since all are in use */
 	struct tw_request *oldest, *newest; /* of those that were not reset, as they began */
 	struct tw_template *dropped, **dropped_end; /* in that order */
 	size_t dropped_bytes;

@@ -179,6 +179,44 @@ static uint32_t dropped(const struct tw_operations *o)
 	return n;
 }
 
+/* One scope each, again and again: more places come into use, and then each has its own. */
+static void a_tight_table_uses_more_places(void **state)
+{
+	const uint32_t count = TW_OPERATIONS_MIN * 2;
+	struct tw_operations *o = tw_operations_create(TW_OPERATIONS_MIN * 8);
+	struct tw_template *t = tw_alloc_aligned(64, sizeof(*t));
+	struct tw_request r;
+	uint32_t found = 0;
+
+	(void)state;
+	assert_non_null(o);
+	assert_non_null(t);
+	memset(t, 0, sizeof(*t));
+	t->id = tw_operations_id(o);
+	tw_request_init(&r);
+	assert_int_equal(o->mask + 1, TW_OPERATIONS_MIN);
+	for (uint32_t i = 0; i < 5 * count; i++) {
+		uint64_t scope = (i % count + 1) * UINT64_C(0xA0761D6478BD642F);
+		struct tw_operation *op;
+
+		tw_operations_begin(o, &r);
+		op = tw_operations_at(o, t->id, scope);
+		found += i >= 4 * count && tw_operation_is(op, t->id, scope);
+		if (!tw_operation_is(op, t->id, scope))
+			op = tw_operations_add(o, t, scope);
+		if (op)
+			(void)tw_operations_use(o, &r, op);
+		tw_request_reset(&r);
+	}
+	assert_true(o->mask + 1 > TW_OPERATIONS_MIN);
+	assert_int_equal(o->displaced, 0);
+	/* In their first place, that is; some are in the next ones. */
+	assert_true(found > count / 2);
+	tw_operations_drop(o, t);
+	tw_operations_destroy(&o);
+	tw_request_deinit(&r);
+}
+
 static void a_template_lives_until_no_request_may_have_it(void **state)
 {
 	struct fixture x;
@@ -232,6 +270,7 @@ int main(void)
 	    cmocka_unit_test(what_was_found_is_known_to_the_next_request),
 	    cmocka_unit_test(a_place_is_anothers_when_no_request_has_it),
 	    cmocka_unit_test(a_later_step_keeps_what_it_uses),
+	    cmocka_unit_test(a_tight_table_uses_more_places),
 	    cmocka_unit_test(a_template_lives_until_no_request_may_have_it),
 	    cmocka_unit_test(a_request_may_outlive_the_table),
 	};
