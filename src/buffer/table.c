@@ -7,7 +7,7 @@
 #include "tw/base/error.h"
 #include "tw/base/mem.h"
 
-#define CLEAR_STEP 512u /* slots: a page */
+#define CLEAR_STEP 64u /* slots: each page that is new may cost the worker 50 µs */
 #define MOVE_STEP  16u
 #define HUGE_PAGE  (UINT64_C(2) << 20)
 
