@@ -382,9 +382,8 @@ const struct tw_op_slot *tw_log_operation(struct tw_log *l, const struct tw_requ
 	            slot->series == op.series && slot->epoch != l->epoch;
 
 	/* What the index has no place for would be written once more after each span of another one
-	 * that has its slot; and where
-	 * there are thousands of operations, few spans of each come before the segment is full, so
-	 * that templates would cost more than they save. */
+	 * that has its slot; and where there are tens of thousands of operations, few spans of each
+	 * come before the segment is full, so that templates would cost more than they save. */
 	if (index_is_full(l) || l->pool->slots[l->open].capacity != TW_SEGMENT_BYTES ||
 	    l->pool->slots[l->open].heads > HEADS_MAX)
 		return NULL;

@@ -626,14 +626,8 @@ static uint32_t value_size(const uint8_t *segment, const struct tw_part *part, c
 	}
 }
 
-static uint32_t state_size(const uint8_t *segment, const uint8_t **from)
-{
-	struct tw_slice text;
-	enum text_form form;
-
-	*from = get_text(segment, *from, &text, &form);
-	return 2 + text_bytes(text, form);
-}
+/* A trace state's, which has none in the layout: a tag, a length, a text. */
+static const struct tw_part state_part = {.kind = TW_PART_FIELD, .n = 1};
 
 uint32_t tw_unpacked_size(const uint8_t *segment, const struct tw_packed *e)
 {
@@ -643,7 +637,7 @@ uint32_t tw_unpacked_size(const uint8_t *segment, const struct tw_packed *e)
 
 	tw_unpack_head(segment, e, &u);
 	from = u.values;
-	n = u.layout->has_state ? state_size(segment, &from) : 0;
+	n = u.layout->has_state ? value_size(segment, &state_part, &from) : 0;
 	n += 18 + 10 + (u.layout->has_parent ? 10u : 0u) + 2u + u.layout->name_n +
 	     (u.layout->kind != TW_KIND_ABSENT ? 2u : 0u) + 18;
 	for (uint32_t i = 0; i < u.layout->part_count; i++) {
@@ -699,9 +693,8 @@ struct piece { /* a differing value as it lies in an entry */
 	struct tw_slice shared; /* its text, if that lies elsewhere in the segment; else empty */
 };
 
-/* The value at `from`, of a part of that kind; raw_n: the bytes of a RAW one. Returns where it
- * ends. */
-static const uint8_t *piece_at(const uint8_t *segment, uint8_t kind, uint32_t raw_n,
+/* The part's value at `from`. Returns where it ends. */
+static const uint8_t *piece_at(const uint8_t *segment, const struct tw_part *part,
                                const uint8_t *from, struct piece *piece)
 {
 	const uint8_t *end;
@@ -709,10 +702,10 @@ static const uint8_t *piece_at(const uint8_t *segment, uint8_t kind, uint32_t ra
 	enum text_form form;
 
 	piece->shared.n = 0;
-	if (kind == TW_PART_INT) {
+	if (part->kind == TW_PART_INT) {
 		end = from + varint_bytes(from);
-	} else if (kind == TW_PART_RAW) {
-		end = from + raw_n;
+	} else if (part->kind == TW_PART_RAW) {
+		end = from + part->n;
 	} else {
 		end = get_text(segment, from, &text, &form);
 		if (form == TEXT_SHARED)
@@ -731,12 +724,12 @@ static uint32_t pieces(const uint8_t *segment, const struct tw_unpacked *u,
 	uint32_t n = 0;
 
 	if (u->layout->has_state)
-		p = piece_at(segment, TW_PART_TEXT, 0, p, &piece[n++]);
+		p = piece_at(segment, &state_part, p, &piece[n++]);
 	for (uint32_t i = 0; i < u->layout->part_count; i++) {
 		const struct tw_part *part = &u->layout->part[i];
 
 		if (part->kind != TW_PART_BYTES)
-			p = piece_at(segment, part->kind, part->n, p, &piece[n++]);
+			p = piece_at(segment, part, p, &piece[n++]);
 	}
 	return n;
 }

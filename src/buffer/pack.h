@@ -56,8 +56,9 @@ static inline uint32_t tw_entry_scope(const uint8_t *segment, const struct tw_en
 }
 
 void tw_unpack_head(const uint8_t *segment, const struct tw_packed *e, struct tw_unpacked *u);
+#define TW_UNPACKED_STATE_AT                                                                       \
+	30u /* where the trace state lies in a span as it came, if it has one */
 /* Its length as it came. */
-#define TW_UNPACKED_STATE_AT 30u /* where its trace state is, if it has one, as it came */
 uint32_t tw_unpacked_size(const uint8_t *segment, const struct tw_packed *e);
 /* The span as it came. Returns its length; out has room for it and 16 bytes more. */
 uint32_t tw_unpack(const uint8_t *segment, const struct tw_packed *e, struct tw_id128 trace_id,

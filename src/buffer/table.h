@@ -2,10 +2,10 @@
  *
  * A slot is 8 bytes: 32 mixed bits of the keyed hash and the record number; the full id is compared
  * in the record, by the caller. Eight slots share a cache line, so that probes hardly touch a
- * second one. Growing is in steps: from a load of two thirds on the next array is cleared, a page
- * an insert, then slots move, a few an insert; meanwhile a look-up asks both. No call moves more
- * than a page. Threads: one owner. Memory: reserved from the pool's budget. When that refuses, the
- * load may rise to 0.85; then inserting fails until something was removed. */
+ * second one. Growing is in steps: from a load of two thirds on the next array is cleared, eight
+ * lines an insert, then slots move, a few an insert; meanwhile a look-up asks both. No call touches
+ * more than one new page of it. Threads: one owner. Memory: reserved from the pool's budget. When
+ * that refuses, the load may rise to 0.85; then inserting fails until something was removed. */
 #ifndef TW_BUFFER_TABLE_H
 #define TW_BUFFER_TABLE_H
 

@@ -71,18 +71,16 @@ static uint64_t at_least(uint64_t v, uint64_t min)
 	return v < min ? min : v;
 }
 
-/* What a worker may learn of its spans. As much again may be held, dropped, while a request takes
- * long. */
-static uint64_t templates_of(uint64_t memory, uint32_t workers)
+static uint64_t between(uint64_t v, uint64_t min, uint64_t max)
 {
-	uint64_t part = at_least(memory / 40 / workers, TW_TEMPLATES_BYTES_MIN);
-
-	return part < TW_TEMPLATES_BYTES_MAX ? part : TW_TEMPLATES_BYTES_MAX;
+	v = at_least(v, min);
+	return v < max ? v : max;
 }
 
 /* memory_max in parts: half for the buffer, a fifth for bodies in flight, a tenth for the
- * destinations' queues, a twentieth for verdicts, a twentieth for templates; the rest is for
- * series, tables, code and the allocator's slack. */
+ * destinations' queues, a twentieth for verdicts, a twentieth for templates: half of it, since as
+ * much again may be held, dropped, while a request takes long. The rest is for series, tables, code
+ * and the allocator's slack. */
 static void divide_memory(struct tw_config *c, const struct tw_config_env *env)
 {
 	uint64_t m;
@@ -94,19 +92,14 @@ static void divide_memory(struct tw_config *c, const struct tw_config_env *env)
 		c->receive.bodies_bytes_max = at_least(m / 5, BODIES_AUTO_MIN);
 	if (c->buffer.bytes_max == TW_AUTO)
 		c->buffer.bytes_max = at_least(m / 2, 4 * MIB);
-	if (c->buffer.verdict_bytes_max == TW_AUTO) {
-		c->buffer.verdict_bytes_max = at_least(m / 20, MIB);
-		if (c->buffer.verdict_bytes_max > GIB)
-			c->buffer.verdict_bytes_max = GIB;
-	}
-	c->templates_bytes_max = templates_of(m, c->workers);
+	if (c->buffer.verdict_bytes_max == TW_AUTO)
+		c->buffer.verdict_bytes_max = between(m / 20, MIB, GIB);
+	c->templates_bytes_max =
+	    between(m / 40 / c->workers, TW_TEMPLATES_BYTES_MIN, TW_TEMPLATES_BYTES_MAX);
 	for (uint32_t d = 0; d < c->forward_count; d++)
-		if (c->forward[d].queue_bytes_max == TW_AUTO) {
-			uint64_t part = m / 10 / c->forward_count;
-
+		if (c->forward[d].queue_bytes_max == TW_AUTO)
 			c->forward[d].queue_bytes_max =
-			    at_least(part, 4 * MIB) < GIB ? at_least(part, 4 * MIB) : GIB;
-		}
+			    between(m / 10 / c->forward_count, 4 * MIB, GIB);
 }
 
 bool tw_config_resolve(struct tw_loader *l)

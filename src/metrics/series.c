@@ -136,6 +136,8 @@ static void slots_put(struct tw_series_slots *slots, uint64_t hash, uint32_t ref
 /* Some more of the older ones. */
 static void slots_move(struct tw_series_table *t, struct tw_series_slots *s)
 {
+	if (s->moved == s->moves)
+		return;
 	for (uint32_t i = 0; i < MOVES_EACH && s->moved < s->moves; i++) {
 		uint32_t id = ++s->moved;
 

@@ -154,25 +154,30 @@ bool tw_request_room(struct tw_request *r, uint32_t spans, uint32_t resources, u
 	              sizeof(*r->scopes));
 }
 
+/* Where p is now that the array of so many bytes lies elsewhere. What is not of it stays: that of a
+ * template, NULL. */
+static void *moved(void *p, uintptr_t before, size_t bytes, void *now)
+{
+	uintptr_t at = (uintptr_t)p - before;
+
+	return at < bytes ? (char *)now + at : p;
+}
+
 bool tw_request_room_rests(struct tw_request *r, size_t rests)
 {
 	struct tw_span_rest *old = r->rests;
 	void *array = old;
 	uintptr_t before = (uintptr_t)old;
-	size_t cap = r->rest_cap;
+	size_t bytes = r->rest_cap * sizeof(*old);
 
 	if (!grow(&array, &r->rest_cap, r->rest_count + rests, sizeof(*r->rests)))
 		return false;
 	r->rests = array;
 	if ((uintptr_t)array == before || !before)
 		return true;
-	for (uint32_t i = 0; i < r->span_count; i++) {
-		uintptr_t at = (uintptr_t)r->spans[i].rest - before;
-
-		/* Those of a template are not in the array. */
-		if (at < cap * sizeof(*old))
-			r->spans[i].rest = r->rests + at / sizeof(*old);
-	}
+	for (uint32_t i = 0; i < r->span_count; i++)
+		r->spans[i].rest =
+		    moved((void *)(uintptr_t)r->spans[i].rest, before, bytes, r->rests);
 	return true;
 }
 
@@ -180,25 +185,18 @@ bool tw_request_room_values(struct tw_request *r, size_t values)
 {
 	struct tw_value *old = r->values;
 	void *array = old;
-	size_t cap = r->value_cap;
 	uintptr_t before = (uintptr_t)old;
+	size_t bytes = r->value_cap * sizeof(*old);
 
 	if (!grow(&array, &r->value_cap, r->value_count + values, sizeof(*r->values)))
 		return false;
 	r->values = array;
 	if ((uintptr_t)array == before || !before)
 		return true;
-	for (size_t i = 0; i < r->rest_count; i++) {
-		uintptr_t at = (uintptr_t)r->rests[i].slots - before;
-
-		/* Those of a template are not in the array. */
-		if (at < cap * sizeof(*old))
-			r->rests[i].slots = r->values + at / sizeof(*old);
-	}
+	for (size_t i = 0; i < r->rest_count; i++)
+		r->rests[i].slots = moved(r->rests[i].slots, before, bytes, r->values);
 	for (uint32_t i = 0; i < r->resource_count; i++)
-		if (r->resources[i].slots)
-			r->resources[i].slots =
-			    r->values + ((uintptr_t)r->resources[i].slots - before) / sizeof(*old);
+		r->resources[i].slots = moved(r->resources[i].slots, before, bytes, r->values);
 	return true;
 }
 

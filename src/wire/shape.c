@@ -6,7 +6,7 @@
 
 #define EVICT_STEPS 64u
 
-/* A quarter of bytes_max, if it is the most of it that is touched. */
+/* As many as a quarter of bytes_max has room for. */
 static uint32_t places_of(size_t bytes_max)
 {
 	uint32_t places = TW_OPERATIONS_MAX;

@@ -19,7 +19,8 @@
 #define TW_WORKERS_MAX            256u
 #define TW_DESTINATIONS_MAX       8u
 #define TW_SEGMENT_BYTES          (1u << 20)
-#define TW_TEMPLATES_BYTES_MAX    (16u << 20) /* what one worker has learnt of its spans, */
-#define TW_TEMPLATES_BYTES_MIN    (1u << 18)  /* or less where memory_max is small */
+/* What one worker may have learnt of its spans: its part of memory_max, between these. */
+#define TW_TEMPLATES_BYTES_MIN (1u << 18)
+#define TW_TEMPLATES_BYTES_MAX (16u << 20)
 
 #endif

@@ -28,12 +28,14 @@
 struct tw_operations {
 	struct tw_operation *place;         /* on a line's begin */
 	uint64_t mask;                      /* places in use − 1 */
-	uint32_t places, tight;             /* of them all; times that a new one took another's
-	                                       place since more came into use */
+	uint32_t places;                    /* all of them */
+	uint32_t tight;                     /* times that a new one took the place of one that may
+	                                       still come, or found none, since more places came
+	                                       into use, */
+	uint64_t displaced;                 /* and since all are */
 	uint64_t stamp;                     /* of the request that began last */
 	uint64_t ids;                       /* given to templates */
-	uint64_t forgotten;                 /* the stamp at that time */
-	uint64_t displaced;                 /* such times since all are in use */
+	uint64_t forgotten;                 /* the stamp when all that were there were */
 	struct tw_request *oldest, *newest; /* of those that were not reset, as they began */
 	struct tw_template *dropped, **dropped_end; /* in that order */
 	size_t dropped_bytes;
@@ -50,7 +52,7 @@ void tw_operations_destroy(struct tw_operations **o);
 void tw_operations_begin(struct tw_operations *o, struct tw_request *r);
 void tw_operations_end(struct tw_operations *o, struct tw_request *r); /* its reset calls it */
 
-/* No operation that is there is used again. */
+/* No operation that is there comes again. */
 static inline void tw_operations_forget(struct tw_operations *o)
 {
 	o->forgotten = o->stamp;
